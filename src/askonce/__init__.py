@@ -1,0 +1,30 @@
+"""Ask a model once, keep the answer."""
+
+from askonce.core.store import Store
+from askonce.embeddings import EmbeddingCache
+from askonce.errors import (
+    AnswerError,
+    AskonceError,
+    InputError,
+    InputTypeError,
+    MissingExtraError,
+    StoreError,
+)
+from askonce.events import Event, Observer
+from askonce.stores import open_store
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AnswerError",
+    "AskonceError",
+    "EmbeddingCache",
+    "Event",
+    "InputError",
+    "InputTypeError",
+    "MissingExtraError",
+    "Observer",
+    "Store",
+    "StoreError",
+    "open_store",
+]

@@ -1,0 +1,1 @@
+"""Decisions without waiting: keys, entries, codecs, policy, flights, flows."""

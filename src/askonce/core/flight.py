@@ -1,0 +1,82 @@
+"""Calls under way: whoever wants what is being asked for waits instead of asking too."""
+
+import asyncio
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+
+
+class Flight:
+    """Be one call under way for some keys.
+
+    `landed` gives the entries it brought; a key that is not among them was not answered.
+    """
+
+    __slots__ = ("_owner", "keys", "landed")
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self.keys = tuple(keys)
+        self.landed: Future[Mapping[str, bytes]] = Future()
+        self._owner = _current()
+
+    def is_mine(self, *, blocking: bool) -> bool:
+        """Tell whether waiting would never end, because the caller itself leads this flight.
+
+        A caller that blocks its thread also holds up every task of that thread's event loop.
+        """
+        thread, task = _current()
+        return self._owner[0] == thread and (blocking or self._owner[1] == task)
+
+
+class Flights:
+    """Keep the flights of one store, shared by its threads and event loops."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flights: dict[str, Flight] = {}
+
+    def claim(self, keys: Iterable[str], *, limit: int | None = None) -> Flight | None:
+        """Begin a flight for up to `limit` of the keys that nobody is asking for.
+
+        None means that others ask for all of them: `under_way` tells which.
+        """
+        with self._lock:
+            mine: list[str] = []
+            for key in keys:
+                if key not in self._flights:
+                    mine.append(key)
+                    if len(mine) == limit:
+                        break
+            return self._begin(mine) if mine else None
+
+    def take_over(self, keys: Iterable[str]) -> Flight:
+        """Begin a flight for keys whose own flight was given up on."""
+        with self._lock:
+            return self._begin(list(keys))
+
+    def under_way(self, keys: Iterable[str]) -> list[Flight]:
+        """Give the flights that will bring some of these keys."""
+        with self._lock:
+            return list({id(f): f for f in map(self._flights.get, keys) if f}.values())
+
+    def land(self, flight: Flight, entries: Mapping[str, bytes]) -> None:
+        """End a flight and hand what it brought to all who wait."""
+        with self._lock:
+            for key in flight.keys:
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+        if not flight.landed.done():
+            flight.landed.set_result(entries)
+
+    def _begin(self, keys: list[str]) -> Flight:
+        flight = Flight(keys)
+        self._flights.update(dict.fromkeys(keys, flight))
+        return flight
+
+
+def _current() -> tuple[int, int]:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return threading.get_ident(), id(task) if task else 0

@@ -1,0 +1,241 @@
+"""Flows and the two functions that know how to wait.
+
+A flow is a generator: it yields what it needs (`Read`, `Write`, `Call`, `Wait`, `Tell`) and is
+sent the outcome. `run` carries the steps out in a thread, `arun` in an event loop. They are
+also the only place where a broken store becomes a miss and where events are sent.
+"""
+
+import asyncio
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from askonce.core.entry import NEVER
+from askonce.core.flight import Flight
+from askonce.core.store import Store
+from askonce.events import Event, Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Ask for the values of keys; sent a list in their order, None where there is none."""
+
+    keys: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Ask to store entries; sent True if the store took them."""
+
+    entries: Mapping[str, bytes]
+    expires: float = NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Ask the model; sent its answer."""
+
+    argument: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for a flight of someone else's; sent what it brought, or None after `seconds`."""
+
+    flight: Flight
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the observer; sent nothing."""
+
+    event: Event
+
+
+Step = Read | Write | Call | Wait | Tell
+Flow = Generator[Step, Any, Any]
+
+_log = logging.getLogger("askonce")
+
+
+def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observer) -> Any:
+    """Carry out a flow in this thread and give its result."""
+    try:
+        step = next(flow)
+        while True:
+            try:
+                outcome: Any
+                match step:
+                    case Read(keys):
+                        outcome = _read(store, keys, observe)
+                    case Write(entries, expires):
+                        outcome = _write(store, entries, expires, observe)
+                    case Call(argument):
+                        outcome = call(argument)
+                    case Wait(flight, seconds):
+                        outcome = _wait(flight, seconds)
+                    case Tell(event):
+                        outcome = tell(observe, event)
+                    case _:
+                        assert_never(step)
+            except BaseException as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(outcome)
+    except StopIteration as end:
+        return end.value
+
+
+async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observer) -> Any:
+    """Carry out a flow in this event loop and give its result."""
+    try:
+        step = next(flow)
+        while True:
+            try:
+                outcome: Any
+                match step:
+                    case Read(keys):
+                        outcome = await _aread(store, keys, observe)
+                    case Write(entries, expires):
+                        outcome = await _awrite(store, entries, expires, observe)
+                    case Call(argument):
+                        outcome = await call(argument)
+                    case Wait(flight, seconds):
+                        outcome = await _await(flight, seconds)
+                    case Tell(event):
+                        outcome = tell(observe, event)
+                    case _:
+                        assert_never(step)
+            except BaseException as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(outcome)
+    except StopIteration as end:
+        return end.value
+
+
+def _read(store: Store, keys: Sequence[str], observe: Observer) -> list[bytes | None]:
+    try:
+        return store.read(keys)
+    except Exception as error:
+        tell(observe, _failure(error, len(keys)))
+        return [None] * len(keys)
+
+
+async def _aread(store: Store, keys: Sequence[str], observe: Observer) -> list[bytes | None]:
+    try:
+        return await store.aread(keys)
+    except Exception as error:
+        tell(observe, _failure(error, len(keys)))
+        return [None] * len(keys)
+
+
+def _write(store: Store, entries: Mapping[str, bytes], expires: float, observe: Observer) -> bool:
+    try:
+        store.write(entries, expires=expires)
+    except Exception as error:
+        tell(observe, _failure(error, len(entries)))
+        return False
+    return True
+
+
+async def _awrite(
+    store: Store, entries: Mapping[str, bytes], expires: float, observe: Observer
+) -> bool:
+    try:
+        await store.awrite(entries, expires=expires)
+    except Exception as error:
+        tell(observe, _failure(error, len(entries)))
+        return False
+    return True
+
+
+def _wait(flight: Flight, seconds: float) -> Mapping[str, bytes] | None:
+    if flight.is_mine(blocking=True):
+        return None
+    try:
+        return flight.landed.result(seconds)
+    except TimeoutError:
+        return None
+
+
+async def _await(flight: Flight, seconds: float) -> Mapping[str, bytes] | None:
+    if flight.is_mine(blocking=False):
+        return None
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(asyncio.wrap_future(flight.landed))
+    except TimeoutError:
+        return None
+
+
+def tell(observe: Observer, event: Event) -> None:
+    """Hand an event to the observer, whose own failure must not break a call."""
+    try:
+        observe(event)
+    except Exception:
+        _log.exception("the observer failed on %s", event.kind)
+
+
+def _failure(error: Exception, count: int) -> Event:
+    return Event("store_failed", count, error=error)
+
+
+def blocking(function: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Make a function, sync or async, one that `run` can call."""
+    if not is_async(function):
+        return function
+
+    def call(argument: Any) -> Any:
+        return run_coroutine(function(argument))
+
+    return call
+
+
+def awaitable(function: Callable[..., Any]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+    """Make a function, sync or async, one that `arun` can await."""
+    if is_async(function):
+        return function
+
+    async def call(argument: Any) -> Any:
+        return await asyncio.to_thread(function, argument)
+
+    return call
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether calling this gives something to await."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  an instance with an async __call__
+    )
+
+
+def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end from sync code, also inside a running event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    outcome: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(asyncio.run(coroutine))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=work, name="askonce-coroutine")
+    thread.start()
+    thread.join()
+    return outcome.result()
+
+
+def now() -> float:
+    """Tell the time as entries write it: seconds since 1970."""
+    return time.time()

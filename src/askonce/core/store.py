@@ -1,0 +1,102 @@
+"""What a store is: bytes by key, in a handful of batch verbs, each in both colours."""
+
+import asyncio
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from askonce.core.entry import NEVER
+from askonce.core.flight import Flights
+
+_DELETE_AT_ONCE = 1000
+
+
+class Store(ABC):
+    """Keep bytes by key.
+
+    Keys are non-empty strings of segments joined by `/`; no key is the start of another up to a
+    `/`. Each verb raises StoreError if the engine fails, and may be called from any thread. A
+    batch larger than the engine likes is cut up inside. The async verbs do the same on a worker
+    thread, unless a store has something better; then it overrides all of them.
+    """
+
+    @functools.cached_property
+    def flights(self) -> Flights:
+        """Give the calls under way on behalf of this store."""
+        return Flights()
+
+    @abstractmethod
+    def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read the values of these keys, in their order; None where there is none."""
+
+    @abstractmethod
+    def write(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> None:
+        """Write all of these, each whole or not at all, over what was there.
+
+        `expires` (seconds since 1970) is permission to reclaim the space from then on, no more.
+        """
+
+    @abstractmethod
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete these keys; those that are not there are ignored."""
+
+    @abstractmethod
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Give the keys that start with `prefix`, in any order.
+
+        What is written or deleted meanwhile may or may not show.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files and connections; a second call does nothing."""
+
+    def clear(self, prefix: str) -> int:
+        """Delete every key that starts with `prefix` and tell how many there were."""
+        count = 0
+        while batch := [key for key, _ in zip(self.keys(prefix), range(_DELETE_AT_ONCE))]:
+            self.delete(batch)
+            count += len(batch)
+        return count
+
+    async def aread(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read without blocking the event loop."""
+        return await asyncio.to_thread(self.read, keys)
+
+    async def awrite(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> None:
+        """Write without blocking the event loop."""
+        await asyncio.to_thread(self.write, entries, expires=expires)
+
+    async def adelete(self, keys: Sequence[str]) -> None:
+        """Delete without blocking the event loop."""
+        await asyncio.to_thread(self.delete, keys)
+
+    async def akeys(self, prefix: str = "") -> AsyncIterator[str]:
+        """Give the keys that start with `prefix` without blocking the event loop."""
+        keys = self.keys(prefix)
+        while batch := await asyncio.to_thread(
+            lambda: [key for key, _ in zip(keys, range(_DELETE_AT_ONCE))]
+        ):
+            for key in batch:
+                yield key
+
+    async def aclear(self, prefix: str) -> int:
+        """Clear without blocking the event loop."""
+        return await asyncio.to_thread(self.clear, prefix)
+
+    async def aclose(self) -> None:
+        """Close without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,156 @@
+"""Vectors on their way to and from stored entries, a whole batch at a time."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from askonce.core import codecs, entry
+from askonce.errors import AnswerError
+
+Vectors = NDArray[np.float32] | NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+
+def rows_of(answer: object, count: int) -> Vectors:
+    """Check what a model answered for `count` texts and give it as rows.
+
+    Raises AnswerError unless it is `count` vectors of one length, all numbers finite.
+    """
+    try:
+        vectors = answer if isinstance(answer, np.ndarray) else list(answer)  # type: ignore[call-overload]
+    except TypeError:
+        raise AnswerError(
+            f"the model returned a {type(answer).__qualname__}, not a list of vectors"
+        ) from None
+    if len(vectors) != count:
+        raise AnswerError(f"the model returned {len(vectors)} vectors for {count} texts")
+    try:
+        rows = np.asarray(vectors)
+    except (ValueError, TypeError) as error:
+        raise AnswerError(f"the model returned vectors of different lengths: {error}") from None
+    if rows.ndim != 2 or not rows.shape[1] or rows.dtype.kind not in "fiu":
+        raise AnswerError(
+            f"the model returned an array of shape {rows.shape} and type {rows.dtype} for {count} "
+            f"texts; it should be ({count}, dimensions) numbers"
+        )
+    if rows.dtype != np.float32:
+        rows = rows.astype(np.float32 if rows.dtype == np.float16 else np.float64)
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise AnswerError(
+            f"the model returned NaN or infinity in the vector of text {int(finite.argmin())} "
+            f"of this batch of {count}"
+        )
+    return rows
+
+
+def pack(vectors: Vectors, bindings: entry.Words, *, created: float, expires: float) -> list[bytes]:
+    """Write each row as an entry: float32 where that is lossless, else float64."""
+    narrow = codecs.fits_float32(vectors)
+    blobs: list[bytes] = [b""] * len(vectors)
+    for codec, chosen in ((codecs.FLOAT32, narrow), (codecs.FLOAT64, ~narrow)):
+        (indices,) = chosen.nonzero()
+        if indices.size:
+            payload = np.ascontiguousarray(vectors[indices], codecs.VECTOR_DTYPES[codec])
+            packed = entry.pack_rows(
+                payload.view(np.uint8),
+                codec=codec,
+                created=created,
+                expires=expires,
+                bindings=bindings[indices],
+            )
+            for index, blob in zip(indices.tolist(), packed, strict=True):
+                blobs[index] = blob
+    return blobs
+
+
+class Table:
+    """Gather the vectors of one call, row by row, from entries as they arrive.
+
+    `good` tells which rows are there. All good rows have one length: the `dimensions` asked for,
+    else that of the model's own answers, else that of most entries.
+    """
+
+    def __init__(self, bindings: entry.Words, *, dimensions: int | None, now: float) -> None:
+        count = len(bindings)
+        self.good = np.zeros(count, bool)
+        self._rows: Vectors = np.empty((count, dimensions or 0), np.float32)
+        self._bindings = bindings
+        self._dimensions = dimensions
+        self._now = now
+
+    def missing(self) -> Indices:
+        """Give the indices of the rows that are not there yet."""
+        return (~self.good).nonzero()[0]
+
+    def put(self, indices: Indices, blobs: Sequence[bytes | None]) -> Indices:
+        """Fill in what these entries hold; give back the indices that hold another text's.
+
+        Damaged, expired and wrongly sized entries are left out, as if they were not there.
+        """
+        by_length: dict[int, list[int]] = {}
+        for place, blob in enumerate(blobs):
+            if blob is not None:
+                by_length.setdefault(len(blob), []).append(place)
+        foreign: list[Indices] = []
+        for length in sorted(by_length, key=lambda length: -len(by_length[length])):
+            places = by_length[length]
+            if length >= entry.HEADER_LENGTH and length % 8 == 0:
+                chosen = indices if len(places) == len(indices) else indices[places]
+                foreign.append(self._put_alike(chosen, [blobs[place] or b"" for place in places]))
+        return np.sort(np.concatenate(foreign)) if foreign else np.empty(0, np.intp)
+
+    def _put_alike(self, indices: Indices, blobs: list[bytes]) -> Indices:
+        whole, headers = entry.headers_of(blobs)
+        valid = entry.whole_rows(whole, headers) & (headers["expires"] > self._now)
+        bound = headers["binding"]
+        own = (bound == self._bindings[indices]) | (bound == 0)
+        foreign = indices[valid & ~own]
+        for codec, dtype in codecs.VECTOR_DTYPES.items():
+            chosen = valid & own & (headers["codec"] == codec)
+            if not chosen.any():
+                continue
+            for length in np.unique(headers["payload_length"][chosen]).tolist():
+                alike = chosen & (headers["payload_length"] == length)
+                start = entry.HEADER_LENGTH
+                payload = whole[:, start : start + length].view(dtype)
+                if alike.all():
+                    self._fill(indices, payload)
+                else:
+                    self._fill(indices[alike], payload[alike])
+        return foreign
+
+    def _fill(self, indices: Indices, vectors: Vectors) -> None:
+        length = vectors.shape[1]
+        if self._dimensions is None:
+            self._dimensions = length
+        if length != self._dimensions:
+            return
+        if len(indices) == len(self.good):
+            self._rows = vectors
+        else:
+            self._make_room(vectors.dtype)
+            self._rows[indices] = vectors
+        self.good[indices] = True
+
+    def _make_room(self, dtype: np.dtype[np.floating]) -> None:
+        shape = (len(self.good), self._dimensions or 0)
+        wanted = np.promote_types(self._rows.dtype, dtype)
+        if self._rows.shape != shape:
+            self._rows = np.empty(shape, wanted)
+        elif self._rows.dtype != wanted or not self._rows.flags.writeable:
+            self._rows = self._rows.astype(wanted)
+
+    def learn(self, dimensions: int) -> None:
+        """Take the model's word for how long its vectors are; rows that differ are dropped."""
+        if dimensions != self._dimensions:
+            self._dimensions = dimensions
+            self._rows = np.empty((len(self.good), dimensions), np.float32)
+            self.good[:] = False
+
+    def take(self, positions: Indices) -> Vectors:
+        """Give a new array with the rows at these positions."""
+        if not len(positions):
+            return np.empty((0, self._dimensions or 0), np.float32)
+        return np.take(self._rows, positions, axis=0)

@@ -1,0 +1,324 @@
+"""Embeddings that are asked for once: the flow, and the class around it."""
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from askonce.core import entry, flow, policy, vectors
+from askonce.core.flight import Flight, Flights
+from askonce.core.flow import Call, Read, Step, Tell, Wait, Write
+from askonce.core.keys import Identity, Subject, namespace_prefix, utf8
+from askonce.core.store import Store
+from askonce.core.vectors import Indices, Vectors
+from askonce.errors import AnswerError, InputError, InputTypeError
+from askonce.events import Event, Observer, log
+from askonce.stores import open_store
+
+DEFAULT_BATCH_SIZE = 100
+DEFAULT_WAIT = 300.0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Hold the different texts of one call with their keys.
+
+    `positions` leads from the caller's order to these texts. `spare_keys` are used where a key
+    turns out to hold another text's entry.
+    """
+
+    subject: Subject
+    texts: list[str]
+    keys: list[str]
+    bindings: entry.Words
+    positions: Indices
+    spare_keys: list[str] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        texts: Sequence[str],
+        subject: Subject,
+        name_keys: Callable[[Sequence[str]], list[str]] | None = None,
+    ) -> "Inputs":
+        """Check texts, let equal ones fall together, and name their keys."""
+        if isinstance(texts, str | bytes):
+            raise InputTypeError("texts is one string; give a list of strings, like [text]")
+        try:
+            texts = list(texts)
+            digests = subject.digests(map(utf8, texts))
+        except (TypeError, AttributeError):
+            raise _not_strings(texts) from None
+        places: dict[bytes, int] = {}
+        positions = np.fromiter(
+            (places.setdefault(digest, len(places)) for digest in digests), np.intp, len(digests)
+        )
+        if len(places) == len(digests):
+            unique = texts
+        else:
+            first = dict(zip(reversed(digests), reversed(texts), strict=True))
+            unique = [first[digest] for digest in places]
+        own = subject.keys(places)
+        return cls(
+            subject=subject,
+            texts=unique,
+            keys=_distinct(name_keys(unique), own) if name_keys else own,
+            bindings=np.frombuffer(b"".join(places), "<u8")[::4],
+            positions=positions,
+            spare_keys=own if name_keys else None,
+        )
+
+
+def _distinct(keys: list[str], spare_keys: list[str]) -> list[str]:
+    """Give a spare key to every text whose key is taken by an earlier text."""
+    if len(set(keys)) == len(keys):
+        return keys
+    seen: set[str] = set()
+    return [
+        spare if key in seen or seen.add(key) else key  # type: ignore[func-returns-value]
+        for key, spare in zip(keys, spare_keys, strict=True)
+    ]
+
+
+def _not_strings(texts: Iterable[object]) -> InputTypeError:
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            return InputTypeError(
+                f"texts[{index}] is a {type(text).__qualname__}; only strings can be embedded"
+            )
+    return InputTypeError("texts is not a list of strings")
+
+
+@dataclass
+class Terms:
+    """Hold what an embedding flow needs to know besides its inputs."""
+
+    flights: Flights
+    batch_size: int
+    dimensions: int | None
+    now: float
+    ttl: float | None = None
+    wait: float = DEFAULT_WAIT
+    learned: dict[bytes, int] = field(default_factory=dict[bytes, int])
+
+
+def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
+    """Look up, ask once for what is missing, store each batch as it comes, keep the order."""
+    subject = inputs.subject
+    keys = inputs.keys
+    told = {"namespace": subject.namespace, "model": subject.model}
+    known = terms.dimensions or terms.learned.get(subject.digest())
+    table = vectors.Table(inputs.bindings, dimensions=known, now=terms.now)
+    if keys:
+        yield from _look_up(np.arange(len(keys)), inputs, table)
+    missing = table.missing()
+    if hits := len(keys) - len(missing):
+        yield Tell(Event("hit", hits, **told))
+    if missing.size:
+        yield Tell(Event("miss", len(missing), **told))
+    overdue: set[str] = set()
+    while (missing := table.missing()).size:
+        wanted = {keys[index]: index for index in missing.tolist()}
+        flight = terms.flights.claim(wanted, limit=terms.batch_size)
+        if flight is None:
+            for other in terms.flights.under_way(wanted):
+                landed = yield Wait(other, terms.wait)
+                if landed is None:
+                    overdue.update(other.keys)
+                else:
+                    brought = [key for key in other.keys if key in wanted and key in landed]
+                    places = np.array([wanted[key] for key in brought], np.intp)
+                    table.put(places, [landed[key] for key in brought])
+            if not overdue.intersection(wanted):
+                continue
+            late = [key for key in wanted if key in overdue][: terms.batch_size]
+            flight = terms.flights.take_over(late)
+        yield from _ask(flight, wanted, inputs, table, terms)
+    return table.take(inputs.positions)
+
+
+def _look_up(
+    places: Indices, inputs: Inputs, table: vectors.Table
+) -> Generator[Step, Any, dict[str, bytes]]:
+    """Fill the table from the store; a key held by another text's entry gives way to a spare."""
+    keys = inputs.keys
+    wanted = [keys[place] for place in places.tolist()]
+    blobs = yield Read(wanted)
+    foreign = table.put(places, blobs)
+    found = {key: blob for key, blob in zip(wanted, blobs, strict=True) if blob is not None}
+    if foreign.size and inputs.spare_keys is not None:
+        for place in foreign.tolist():
+            keys[place] = inputs.spare_keys[place]
+        wanted = [keys[place] for place in foreign.tolist()]
+        blobs = yield Read(wanted)
+        table.put(foreign, blobs)
+        found |= {key: blob for key, blob in zip(wanted, blobs, strict=True) if blob is not None}
+    return found
+
+
+def _ask(
+    flight: Flight, wanted: Mapping[str, int], inputs: Inputs, table: vectors.Table, terms: Terms
+) -> Generator[Step, Any, None]:
+    """Lead one flight: look again, ask for what is still missing, store it, land."""
+    brought: dict[str, bytes] = {}
+    try:
+        places = np.array([wanted[key] for key in flight.keys], np.intp)
+        brought = yield from _look_up(places, inputs, table)
+        places = places[~table.good[places]]
+        if not places.size:
+            return
+        texts = [inputs.texts[place] for place in places.tolist()]
+        answer = yield Call(texts)
+        rows = vectors.rows_of(answer, len(texts))
+        _check_dimensions(rows.shape[1], inputs.subject, terms)
+        expires = policy.expires_at(terms.ttl, now=terms.now)
+        blobs = vectors.pack(rows, inputs.bindings[places], created=terms.now, expires=expires)
+        fresh = {
+            inputs.keys[place]: blob for place, blob in zip(places.tolist(), blobs, strict=True)
+        }
+        stored = yield Write(fresh, expires)
+        brought |= fresh
+        table.learn(rows.shape[1])
+        table.put(places, blobs)
+        if stored:
+            subject = inputs.subject
+            yield Tell(Event("stored", len(fresh), subject.namespace, subject.model))
+    finally:
+        terms.flights.land(flight, brought)
+
+
+def _check_dimensions(dimensions: int, subject: Subject, terms: Terms) -> None:
+    expected = terms.dimensions or terms.learned.setdefault(subject.digest(), dimensions)
+    if dimensions != expected:
+        raise AnswerError(
+            f"the model {subject.model!r} answered with vectors of {dimensions} dimensions, "
+            f"but {expected} {'were asked for' if terms.dimensions else 'before'}; "
+            "give each model, and each number of dimensions, a cache of its own"
+        )
+
+
+class EmbeddingCache:
+    """Embed texts through a store: what was asked before is never asked again.
+
+    `embed` is any callable, sync or async, from a list of strings to as many vectors (lists or
+    numpy arrays). `model` names what it asks, `namespace` is a hard partition, `parameters` is
+    whatever else decides its vectors. `store` is a URL or a Store; a Store that you opened is
+    yours to close. `embed_query` is for models that embed queries differently from documents.
+    `batch_size` texts at most are asked for at once and stored before more are asked for.
+    `ttl` is in seconds. Raises InputError for values that cannot be used.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[list[str]], Any],
+        *,
+        model: str,
+        store: Store | str,
+        namespace: str = "",
+        dimensions: int | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        embed_query: Callable[[list[str]], Any] | None = None,
+        aembed: Callable[[list[str]], Any] | None = None,
+        aembed_query: Callable[[list[str]], Any] | None = None,
+        parameters: Identity | None = None,
+        ttl: float | None = None,
+        wait: float = DEFAULT_WAIT,
+        observe: Observer = log,
+    ) -> None:
+        if not isinstance(model, str) or not model:
+            raise InputError("model is empty; name the model that embed() asks")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; it must be at least 1")
+        if dimensions is not None and dimensions < 1:
+            raise InputError(f"dimensions is {dimensions}; it must be at least 1")
+        self.model = model
+        self.namespace = namespace
+        self.dimensions = dimensions
+        self.batch_size = batch_size
+        self.ttl = policy.check_ttl(ttl)
+        self.wait = wait
+        self._owns_store = not isinstance(store, Store)
+        self.store = open_store(store)
+        self._observe = observe
+        self._learned: dict[bytes, int] = {}
+        own = dict(parameters or {})
+        if dimensions is not None:
+            own["dimensions"] = dimensions
+        document = Subject(namespace, "embedding", model, own)
+        query = Subject(namespace, "embedding", model, {**own, "input": "query"})
+        self._documents = (document, _both(embed, aembed))
+        self._queries = (
+            (query, _both(embed_query, aembed_query)) if embed_query else self._documents
+        )
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Embed documents: an array of shape (len(texts), dimensions), in the order of the texts.
+
+        float32, or float64 if that is what it takes to keep the model's numbers to the last bit.
+        Raises InputTypeError for anything but strings, AnswerError if the model's answer cannot
+        be used, and whatever the model raises; finished batches stay stored.
+        """
+        subject, (call, _) = self._documents
+        return self._run(self._flow(texts, subject), call)
+
+    async def aembed(self, texts: Sequence[str]) -> Vectors:
+        """Embed documents without blocking the event loop; see `embed`."""
+        subject, (_, call) = self._documents
+        return await self._arun(self._flow(texts, subject), call)
+
+    def embed_query(self, text: str) -> Vectors:
+        """Embed one query: an array of shape (dimensions,); see `embed`."""
+        subject, (call, _) = self._queries
+        return self._run(self._flow(_single(text), subject), call)[0]
+
+    async def aembed_query(self, text: str) -> Vectors:
+        """Embed one query without blocking the event loop; see `embed_query`."""
+        subject, (_, call) = self._queries
+        return (await self._arun(self._flow(_single(text), subject), call))[0]
+
+    def clear(self) -> int:
+        """Delete every entry of this namespace and tell how many there were."""
+        return self.store.clear(namespace_prefix(self.namespace))
+
+    async def aclear(self) -> int:
+        """Clear without blocking the event loop."""
+        return await self.store.aclear(namespace_prefix(self.namespace))
+
+    def close(self) -> None:
+        """Close the store if it was opened here, from a URL."""
+        if self._owns_store:
+            self.store.close()
+
+    def _flow(self, texts: Sequence[str], subject: Subject) -> flow.Flow:
+        terms = Terms(
+            flights=self.store.flights,
+            batch_size=self.batch_size,
+            dimensions=self.dimensions,
+            now=flow.now(),
+            ttl=self.ttl,
+            wait=self.wait,
+            learned=self._learned,
+        )
+        return embed_flow(self._inputs(texts, subject), terms)
+
+    def _inputs(self, texts: Sequence[str], subject: Subject) -> Inputs:
+        return Inputs.of(texts, subject)
+
+    def _run(self, steps: flow.Flow, call: Callable[[Any], Any]) -> Any:
+        return flow.run(steps, store=self.store, call=call, observe=self._observe)
+
+    async def _arun(self, steps: flow.Flow, call: Callable[[Any], Any]) -> Any:
+        return await flow.arun(steps, store=self.store, call=call, observe=self._observe)
+
+
+def _both(
+    function: Callable[[list[str]], Any], twin: Callable[[list[str]], Any] | None
+) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    return flow.blocking(function), flow.awaitable(twin or function)
+
+
+def _single(text: str) -> list[str]:
+    if not isinstance(text, str):
+        raise InputTypeError(f"the query is a {type(text).__qualname__}; give one string")
+    return [text]

@@ -1,0 +1,144 @@
+"""Stores by URL: one row a scheme, each backend one file that is imported when first used."""
+
+import importlib
+import os
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from askonce.core.store import Store
+from askonce.errors import InputError, InputTypeError, StoreError
+
+__all__ = ["SCHEMES", "Location", "Store", "open_store"]
+
+ENTRY_POINT_GROUP = "askonce.stores"
+
+SCHEMES: Mapping[str, str] = {
+    "memory": "askonce.stores.memory:MemoryStore",
+    "file": "askonce.stores.file:FileStore",
+    "sqlite": "askonce.stores.sqlite:SQLiteStore",
+    "lmdb": "askonce.stores.lmdb:LMDBStore",
+}
+
+
+@dataclass(frozen=True)
+class Location:
+    """Hold a store's URL, taken apart."""
+
+    url: str
+    scheme: str
+    path: str
+    options: Mapping[str, str]
+
+    @classmethod
+    def of(cls, url: str) -> "Location":
+        """Take a URL apart. Raises InputError if it is not one."""
+        scheme, separator, rest = url.partition("://")
+        if not separator or not scheme:
+            raise InputError(
+                f"{url!r} is not a store URL; write for example 'sqlite:///cache.db', "
+                f"'file:///folder' or 'memory://' (known: {', '.join(sorted(SCHEMES))})"
+            )
+        path, _, query = rest.partition("?")
+        options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+        return cls(url, scheme.lower(), urllib.parse.unquote(path), options)
+
+    def file_path(self) -> Path:
+        """Give the path on this machine: `scheme:///relative` or `scheme:////absolute`.
+
+        Raises InputError where a relative path looks like an absolute one with a slash forgotten.
+        """
+        if not self.path.startswith("/"):
+            raise InputError(
+                f"{self.url!r} has two slashes; write {self.scheme}:///relative/path "
+                f"or {self.scheme}:////absolute/path"
+            )
+        name = self.path[1:]
+        if not name:
+            raise InputError(f"{self.url!r} names no path")
+        path = Path(name).expanduser()
+        first = path.parts[0]
+        if len(path.parts) > 1 and not Path(first).exists() and Path(os.sep, first).is_dir():
+            raise InputError(
+                f"{self.url!r} means the relative path {str(path)!r}, and there is no {first!r} "
+                f"here. Write {self.scheme}:////{path} for the absolute path, "
+                f"or {self.scheme}:///./{path} if the relative one is meant"
+            )
+        return path
+
+    def only_options(self, *known: str) -> None:
+        """Raise InputError for an option that the store does not have."""
+        for name in self.options:
+            if name not in known:
+                raise InputError(
+                    f"{self.url!r}: unknown option {name!r}; "
+                    f"{self.scheme} stores have {', '.join(known) or 'no options'}"
+                )
+
+    def size_option(self, name: str, default: int) -> int:
+        """Read an option that is a number of bytes, like 500000, 64MB or 2GiB."""
+        text = self.options.get(name)
+        return default if text is None else parse_size(text)
+
+
+_UNITS = {"": 1, "B": 1}
+for _power, _letter in enumerate("KMGT", start=1):
+    _UNITS |= {_letter: 1000**_power, f"{_letter}B": 1000**_power, f"{_letter}IB": 1024**_power}
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes with an optional unit. Raises InputError."""
+    number = text.rstrip("BKMGTIbkmgti ")
+    try:
+        return int(float(number) * _UNITS[text[len(number) :].strip().upper()])
+    except (ValueError, KeyError):
+        raise InputError(
+            f"{text!r} is not a size; write for example 500000, 64MB or 2GiB"
+        ) from None
+
+
+class Openable(Protocol):
+    """Be what a scheme's class offers: a store from its location."""
+
+    @classmethod
+    def open(cls, location: Location) -> Store: ...
+
+
+def open_store(store: Store | str) -> Store:
+    """Open the store that a URL names; a Store is given back as it is.
+
+    Other packages add schemes by entry points in the group `askonce.stores`, whose objects have a
+    class method `open(location)`. Raises InputError for a URL that names no known store,
+    MissingExtraError if the backend is not installed, StoreError if it cannot be opened.
+    """
+    if isinstance(store, Store):
+        return store
+    if not isinstance(store, str):
+        raise InputTypeError(
+            f"a store is given as a URL or a Store, not a {type(store).__qualname__}"
+        )
+    location = Location.of(store)
+    return _backend(location).open(location)
+
+
+def _backend(location: Location) -> type[Openable]:
+    target = SCHEMES.get(location.scheme)
+    if target is not None:
+        module, _, name = target.partition(":")
+        backend: type[Openable] = getattr(importlib.import_module(module), name)
+        return backend
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=location.scheme):
+        try:
+            loaded: type[Openable] = point.load()
+        except Exception as error:
+            raise StoreError(
+                f"the store {location.scheme!r} of {point.value} failed to load: {error}"
+            ) from error
+        return loaded
+    raise InputError(
+        f"{location.url!r}: unknown kind of store {location.scheme!r}; "
+        f"known are {', '.join(sorted(SCHEMES))}"
+    )

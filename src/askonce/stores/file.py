@@ -1,0 +1,227 @@
+"""A store of one file a key, in the layout of LangChain's `LocalFileStore`.
+
+A key is a path below the root. What a file name cannot hold is percent-encoded, and a segment
+too long for a file name goes on in a folder: a folder's name that ends in a bare `%` is joined
+with what is inside it.
+"""
+
+import contextlib
+import itertools
+import os
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from askonce.core.entry import NEVER
+from askonce.core.store import Store
+from askonce.errors import StoreError
+from askonce.stores import Location
+
+WORK_FOLDER = ".askonce"
+"""Below the root; holds files that are being written. No key leads into it."""
+
+_MAX_NAME = 200
+_ABANDONED_AFTER = 3600.0
+_serial = itertools.count()
+
+
+class FileStore(Store):
+    """Keep each entry in a file of its own below `root`.
+
+    Files are replaced as a whole, so a reader never sees half of one, and a killed process leaves
+    at most a file in the work folder. Folders and files are made for the owner only, unless
+    `folder_mode` and `file_mode` say otherwise.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        folder_mode: int = 0o700,
+        file_mode: int = 0o600,
+    ) -> None:
+        self.root = Path(root).absolute()
+        self._root = str(self.root) + os.sep
+        self._folder_mode = folder_mode
+        self._file_mode = file_mode
+        self._work = self.root / WORK_FOLDER
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"{self.root} is a file; a file store needs a folder")
+        self._sweep()
+
+    @classmethod
+    def open(cls, location: Location) -> "FileStore":
+        """Open `file:///folder`."""
+        location.only_options()
+        return cls(location.file_path())
+
+    def path_of(self, key: str) -> Path:
+        """Give the path of a key's file, whether it is there or not."""
+        return Path(self._path_of(key))
+
+    def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        values: list[bytes | None] = []
+        for key in keys:
+            try:
+                descriptor = os.open(self._path_of(key), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            except (FileNotFoundError, NotADirectoryError):
+                values.append(None)
+                continue
+            except OSError as error:
+                raise self._failure("read", error) from error
+            try:
+                values.append(_read_all(descriptor))
+            except IsADirectoryError:
+                values.append(None)
+            except OSError as error:
+                raise self._failure("read", error) from error
+            finally:
+                os.close(descriptor)
+        return values
+
+    def write(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> None:
+        for key, value in entries.items():
+            try:
+                self._write_one(self._path_of(key), value)
+            except OSError as error:
+                raise self._failure("write", error) from error
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            try:
+                os.unlink(self._path_of(key))
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                continue
+            except OSError as error:
+                if not os.path.isdir(self._path_of(key)):
+                    raise self._failure("delete", error) from error
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        folder, _, _ = prefix.rpartition("/")
+        start = self.root / _file_name(folder) if folder else self.root
+        for path in _files_below(str(start)):
+            name = path[len(self._root) :]
+            if name.split(os.sep, 1)[0] == WORK_FOLDER:
+                continue
+            key = _key_of(name)
+            if key.startswith(prefix):
+                yield key
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+    def _path_of(self, key: str) -> str:
+        return self._root + _file_name(key)
+
+    def _write_one(self, path: str, value: bytes) -> None:
+        temporary = f"{self._work}{os.sep}{os.getpid()}-{threading.get_ident()}-{next(_serial)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        try:
+            descriptor = os.open(temporary, flags, 0o600)
+        except FileNotFoundError:
+            self._make_folder(str(self._work))
+            descriptor = os.open(temporary, flags, 0o600)
+        try:
+            try:
+                _write_all(descriptor, value)
+            finally:
+                os.close(descriptor)
+            if self._file_mode != 0o600:
+                os.chmod(temporary, self._file_mode)
+            try:
+                os.replace(temporary, path)
+            except FileNotFoundError:
+                self._make_folder(os.path.dirname(path))
+                os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    def _make_folder(self, path: str) -> None:
+        """Make a folder and its parents with their mode, whatever the umask."""
+        if os.path.isdir(path):
+            return
+        self._make_folder(os.path.dirname(path))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+            os.chmod(path, self._folder_mode)
+        if not os.path.isdir(path):
+            raise NotADirectoryError(f"{path} is a file, but a key leads below it")
+
+    def _sweep(self) -> None:
+        """Remove what killed writers left behind."""
+        before = time.time() - _ABANDONED_AFTER
+        with contextlib.suppress(OSError), os.scandir(self._work) as found:
+            for file in found:
+                with contextlib.suppress(OSError):
+                    if file.is_file() and file.stat().st_mtime < before:
+                        os.unlink(file.path)
+
+    def _failure(self, verb: str, error: OSError) -> StoreError:
+        return StoreError(f"cannot {verb} in the file store {self.root}: {error}")
+
+
+def _file_name(key: str) -> str:
+    """Write a key as a path below the root."""
+    quoted = urllib.parse.quote(key, safe="/", errors="surrogatepass")
+    if len(quoted) <= _MAX_NAME and _is_plain(quoted):
+        return quoted.replace("/", os.sep)
+    return os.sep.join(map(_quote_segment, quoted.split("/")))
+
+
+def _is_plain(path: str) -> bool:
+    return not (path.startswith((".", "/")) or "/." in path or "//" in path or path.endswith("/"))
+
+
+def _quote_segment(segment: str) -> str:
+    if not segment:
+        return "%2F"
+    if segment.startswith("."):
+        segment = "%2E" + segment[1:]
+    parts = [segment[start : start + _MAX_NAME] for start in range(0, len(segment), _MAX_NAME)]
+    for index in range(len(parts) - 1):
+        cut = parts[index].rfind("%", -2)
+        if cut != -1:
+            parts[index], parts[index + 1] = (
+                parts[index][:cut],
+                parts[index][cut:] + parts[index + 1],
+            )
+    return f"%{os.sep}".join(parts)
+
+
+def _key_of(path: str) -> str:
+    segments = path.replace(f"%{os.sep}", "").split(os.sep)
+    return "/".join("" if segment == "%2F" else _unquote(segment) for segment in segments)
+
+
+def _unquote(segment: str) -> str:
+    return urllib.parse.unquote(segment, errors="surrogatepass") if "%" in segment else segment
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _files_below(entry.path)
+        else:
+            yield entry.path
+
+
+def _read_all(descriptor: int) -> bytes:
+    parts = [os.read(descriptor, os.fstat(descriptor).st_size + 1)]
+    while parts[-1]:
+        parts.append(os.read(descriptor, 1 << 20))
+    return b"".join(parts)
+
+
+def _write_all(descriptor: int, value: bytes) -> None:
+    view = memoryview(value)
+    while view:
+        view = view[os.write(descriptor, view) :]
