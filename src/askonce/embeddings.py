@@ -107,16 +107,15 @@ def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
     """Look up, ask once for what is missing, store each batch as it comes, keep the order."""
     subject = inputs.subject
     keys = inputs.keys
-    told = {"namespace": subject.namespace, "model": subject.model}
     known = terms.dimensions or terms.learned.get(subject.digest())
     table = vectors.Table(inputs.bindings, dimensions=known, now=terms.now)
     if keys:
         yield from _look_up(np.arange(len(keys)), inputs, table)
     missing = table.missing()
     if hits := len(keys) - len(missing):
-        yield Tell(Event("hit", hits, **told))
+        yield Tell(Event("hit", hits, subject.namespace, subject.model))
     if missing.size:
-        yield Tell(Event("miss", len(missing), **told))
+        yield Tell(Event("miss", len(missing), subject.namespace, subject.model))
     overdue: set[str] = set()
     while (missing := table.missing()).size:
         wanted = {keys[index]: index for index in missing.tolist()}
@@ -270,12 +269,16 @@ class EmbeddingCache:
     def embed_query(self, text: str) -> Vectors:
         """Embed one query: an array of shape (dimensions,); see `embed`."""
         subject, (call, _) = self._queries
-        return self._run(self._flow(_single(text), subject), call)[0]
+        rows: Vectors = self._run(self._flow(_single(text), subject), call)
+        vector: Vectors = rows[0]
+        return vector
 
     async def aembed_query(self, text: str) -> Vectors:
         """Embed one query without blocking the event loop; see `embed_query`."""
         subject, (_, call) = self._queries
-        return (await self._arun(self._flow(_single(text), subject), call))[0]
+        rows: Vectors = await self._arun(self._flow(_single(text), subject), call)
+        vector: Vectors = rows[0]
+        return vector
 
     def clear(self) -> int:
         """Delete every entry of this namespace and tell how many there were."""
@@ -305,11 +308,13 @@ class EmbeddingCache:
     def _inputs(self, texts: Sequence[str], subject: Subject) -> Inputs:
         return Inputs.of(texts, subject)
 
-    def _run(self, steps: flow.Flow, call: Callable[[Any], Any]) -> Any:
-        return flow.run(steps, store=self.store, call=call, observe=self._observe)
+    def _run(self, steps: flow.Flow, call: Callable[[Any], Any]) -> Vectors:
+        rows: Vectors = flow.run(steps, store=self.store, call=call, observe=self._observe)
+        return rows
 
-    async def _arun(self, steps: flow.Flow, call: Callable[[Any], Any]) -> Any:
-        return await flow.arun(steps, store=self.store, call=call, observe=self._observe)
+    async def _arun(self, steps: flow.Flow, call: Callable[[Any], Any]) -> Vectors:
+        rows: Vectors = await flow.arun(steps, store=self.store, call=call, observe=self._observe)
+        return rows
 
 
 def _both(

@@ -145,18 +145,20 @@ def whole_rows(whole: NDArray[np.uint8], headers: NDArray[np.void]) -> NDArray[n
     """Tell which rows are whole, undamaged entries without metadata."""
     payload = headers["payload_length"].astype(np.int64)
     fits = whole.shape[1] == HEADER_LENGTH + (payload + 7) // 8 * 8
-    return (
+    whole_ones: NDArray[np.bool_] = (
         (headers["magic"] == MAGIC)
         & (headers["meta_length"] == 0)
         & fits
         & (checksum(whole.view("<u8")) == headers["checksum"])
     )
+    return whole_ones
 
 
 def checksum(words: Words) -> Words:
     """Sum the words of each row, each times its weight, modulo 2**64."""
     count = words.shape[1]
-    return np.einsum("ij,j->i", words, _weights(1 << count.bit_length())[:count])
+    sums: Words = np.einsum("ij,j->i", words, _weights(1 << count.bit_length())[:count])
+    return sums
 
 
 def _checksum_of(blob: bytes | bytearray) -> int:

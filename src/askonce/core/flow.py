@@ -81,7 +81,8 @@ def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observ
                     case Wait(flight, seconds):
                         outcome = _wait(flight, seconds)
                     case Tell(event):
-                        outcome = tell(observe, event)
+                        outcome = None
+                        tell(observe, event)
                     case _:
                         assert_never(step)
             except BaseException as error:
@@ -109,7 +110,8 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
                     case Wait(flight, seconds):
                         outcome = await _await(flight, seconds)
                     case Tell(event):
-                        outcome = tell(observe, event)
+                        outcome = None
+                        tell(observe, event)
                     case _:
                         assert_never(step)
             except BaseException as error:

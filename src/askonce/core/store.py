@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -56,7 +57,7 @@ class Store(ABC):
     def clear(self, prefix: str) -> int:
         """Delete every key that starts with `prefix` and tell how many there were."""
         count = 0
-        while batch := [key for key, _ in zip(self.keys(prefix), range(_DELETE_AT_ONCE))]:
+        while batch := list(itertools.islice(self.keys(prefix), _DELETE_AT_ONCE)):
             self.delete(batch)
             count += len(batch)
         return count
@@ -77,7 +78,7 @@ class Store(ABC):
         """Give the keys that start with `prefix` without blocking the event loop."""
         keys = self.keys(prefix)
         while batch := await asyncio.to_thread(
-            lambda: [key for key, _ in zip(keys, range(_DELETE_AT_ONCE))]
+            lambda: list(itertools.islice(keys, _DELETE_AT_ONCE))
         ):
             for key in batch:
                 yield key

@@ -1,6 +1,7 @@
 """Vectors on their way to and from stored entries, a whole batch at a time."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 from askonce.core import codecs, entry
 from askonce.errors import AnswerError
 
-Vectors = NDArray[np.float32] | NDArray[np.float64]
+Vectors = NDArray[np.floating[Any]]
+"""Rows of float32 or float64."""
+
 Indices = NDArray[np.intp]
 
 
@@ -106,7 +109,7 @@ class Table:
         valid = entry.whole_rows(whole, headers) & (headers["expires"] > self._now)
         bound = headers["binding"]
         own = (bound == self._bindings[indices]) | (bound == 0)
-        foreign = indices[valid & ~own]
+        foreign: Indices = indices[valid & ~own]
         for codec, dtype in codecs.VECTOR_DTYPES.items():
             chosen = valid & own & (headers["codec"] == codec)
             if not chosen.any():
@@ -134,7 +137,7 @@ class Table:
             self._rows[indices] = vectors
         self.good[indices] = True
 
-    def _make_room(self, dtype: np.dtype[np.floating]) -> None:
+    def _make_room(self, dtype: np.dtype[np.floating[Any]]) -> None:
         shape = (len(self.good), self._dimensions or 0)
         wanted = np.promote_types(self._rows.dtype, dtype)
         if self._rows.shape != shape:

@@ -84,9 +84,11 @@ class Location:
         return default if text is None else parse_size(text)
 
 
-_UNITS = {"": 1, "B": 1}
-for _power, _letter in enumerate("KMGT", start=1):
-    _UNITS |= {_letter: 1000**_power, f"{_letter}B": 1000**_power, f"{_letter}IB": 1024**_power}
+_UNITS = {"": 1, "B": 1} | {
+    letter + ending: base**power
+    for power, letter in enumerate("KMGT", start=1)
+    for ending, base in (("", 1000), ("B", 1000), ("IB", 1024))
+}
 
 
 def parse_size(text: str) -> int:

@@ -1,5 +1,6 @@
 """The fastest store for reading: LMDB, a memory-mapped tree for many threads and processes."""
 
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,9 +79,8 @@ class LMDBStore(Store):
         self._with(work)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        start = utf8(prefix)
         last = b""
-        while page := self._with(lambda environment, after=last: _page(environment, start, after)):
+        while page := self._with(functools.partial(_page, prefix=utf8(prefix), after=last)):
             for key in page:
                 yield key.decode("utf-8", "surrogatepass")
             last = page[-1]

@@ -1,6 +1,7 @@
 """The default store: one SQLite file for many threads and processes."""
 
 import contextlib
+import functools
 import itertools
 import os
 import sqlite3
@@ -77,7 +78,7 @@ class SQLiteStore(Store):
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         last = ""
-        while page := self._with(lambda connection, after=last: _page(connection, prefix, after)):
+        while page := self._with(functools.partial(_page, prefix=prefix, after=last)):
             yield from page
             last = page[-1]
 
