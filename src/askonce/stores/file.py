@@ -105,7 +105,7 @@ class FileStore(Store):
             name = path[len(self._root) :]
             if name.split(os.sep, 1)[0] == WORK_FOLDER:
                 continue
-            key = _key_of(name)
+            key = key_of(name)
             if key.startswith(prefix):
                 yield key
 
@@ -192,7 +192,8 @@ def _quote_segment(segment: str) -> str:
     return f"%{os.sep}".join(parts)
 
 
-def _key_of(path: str) -> str:
+def key_of(path: str) -> str:
+    """Read back the key that a path below the root stands for."""
     segments = path.replace(f"%{os.sep}", "").split(os.sep)
     return "/".join("" if segment == "%2F" else _unquote(segment) for segment in segments)
 
