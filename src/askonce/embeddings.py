@@ -25,7 +25,7 @@ class Inputs:
     """Hold the different texts of one call with their keys.
 
     `positions` leads from the caller's order to these texts. `spare_keys` are used where a key
-    turns out to hold another text's entry.
+    turns out to hold an entry of another text or model.
     """
 
     subject: Subject
@@ -92,7 +92,11 @@ def _not_strings(texts: Iterable[object]) -> InputTypeError:
 
 @dataclass
 class Terms:
-    """Hold what an embedding flow needs to know besides its inputs."""
+    """Hold what an embedding flow needs to know besides its inputs.
+
+    `dimensions` are what the model was asked for, `learned` what it answered with, by subject,
+    and `declared` what it says of itself, which its first answer overrules.
+    """
 
     flights: Flights
     batch_size: int
@@ -101,16 +105,14 @@ class Terms:
     ttl: float | None = None
     wait: float = DEFAULT_WAIT
     learned: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    declared: int | None = None
 
 
 def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
     """Look up, ask once for what is missing, store each batch as it comes, keep the order."""
     subject = inputs.subject
     keys = inputs.keys
-    known = terms.dimensions or terms.learned.get(subject.digest())
-    table = vectors.Table(inputs.bindings, dimensions=known, now=terms.now)
-    if keys:
-        yield from _look_up(np.arange(len(keys)), inputs, table)
+    table = yield from look_up_flow(inputs, terms)
     missing = table.missing()
     if hits := len(keys) - len(missing):
         yield Tell(Event("hit", hits, subject.namespace, subject.model))
@@ -137,23 +139,38 @@ def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
     return table.take(inputs.positions)
 
 
+def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, vectors.Table]:
+    """Look up without asking; afterwards `inputs.keys` tells where each text's entry belongs."""
+    known = terms.dimensions or terms.learned.get(inputs.subject.digest()) or terms.declared
+    table = vectors.Table(inputs.bindings, dimensions=known, now=terms.now)
+    if inputs.keys:
+        yield from _look_up(np.arange(len(inputs.keys)), inputs, table)
+    return table
+
+
 def _look_up(
     places: Indices, inputs: Inputs, table: vectors.Table
 ) -> Generator[Step, Any, dict[str, bytes]]:
-    """Fill the table from the store; a key held by another text's entry gives way to a spare."""
+    """Fill the table from the store; a key with an entry not ours gives way to a spare."""
     keys = inputs.keys
     wanted = [keys[place] for place in places.tolist()]
     blobs = yield Read(wanted)
     foreign = table.put(places, blobs)
     found = {key: blob for key, blob in zip(wanted, blobs, strict=True) if blob is not None}
     if foreign.size and inputs.spare_keys is not None:
-        for place in foreign.tolist():
-            keys[place] = inputs.spare_keys[place]
+        _give_way(foreign, inputs)
         wanted = [keys[place] for place in foreign.tolist()]
         blobs = yield Read(wanted)
         table.put(foreign, blobs)
         found |= {key: blob for key, blob in zip(wanted, blobs, strict=True) if blob is not None}
     return found
+
+
+def _give_way(foreign: Indices, inputs: Inputs) -> None:
+    """Leave keys to the entries that are there, and use the spare ones."""
+    if inputs.spare_keys is not None:
+        for place in foreign.tolist():
+            inputs.keys[place] = inputs.spare_keys[place]
 
 
 def _ask(
@@ -171,6 +188,13 @@ def _ask(
         answer = yield Call(texts)
         rows = vectors.rows_of(answer, len(texts))
         _check_dimensions(rows.shape[1], inputs.subject, terms)
+        table.learn(rows.shape[1])
+        if brought:
+            # Only now is it known how long the model's vectors are, and so which entries fit.
+            there = [brought.get(inputs.keys[place]) for place in places.tolist()]
+            _give_way(table.put(places, there), inputs)
+            open_ones = ~table.good[places]
+            places, rows = places[open_ones], rows[open_ones]
         expires = policy.expires_at(terms.ttl, now=terms.now)
         blobs = vectors.pack(rows, inputs.bindings[places], created=terms.now, expires=expires)
         fresh = {
@@ -178,7 +202,6 @@ def _ask(
         }
         stored = yield Write(fresh, expires)
         brought |= fresh
-        table.learn(rows.shape[1])
         table.put(places, blobs)
         if stored:
             subject = inputs.subject

@@ -14,6 +14,9 @@ Vectors = NDArray[np.floating[Any]]
 
 Indices = NDArray[np.intp]
 
+_BLOCK = 512 * 1024
+"""Bytes of entries worked on at once: what was just joined is checked and copied in the cache."""
+
 
 def rows_of(answer: object, count: int) -> Vectors:
     """Check what a model answered for `count` texts and give it as rows.
@@ -81,6 +84,7 @@ class Table:
         self._rows: Vectors = np.empty((count, dimensions or 0), np.float32)
         self._bindings = bindings
         self._dimensions = dimensions
+        self._known = dimensions is not None
         self._now = now
 
     def missing(self) -> Indices:
@@ -88,9 +92,11 @@ class Table:
         return (~self.good).nonzero()[0]
 
     def put(self, indices: Indices, blobs: Sequence[bytes | None]) -> Indices:
-        """Fill in what these entries hold; give back the indices that hold another text's.
+        """Fill in what these entries hold; give back the indices of entries that are not ours.
 
-        Damaged, expired and wrongly sized entries are left out, as if they were not there.
+        Those are whole, but answer another text or model: by their binding or, once the
+        dimensions are known, by their length. Damaged and expired entries are left out, as if
+        they were not there.
         """
         by_length: dict[int, list[int]] = {}
         for place, blob in enumerate(blobs):
@@ -101,7 +107,10 @@ class Table:
             places = by_length[length]
             if length >= entry.HEADER_LENGTH and length % 8 == 0:
                 chosen = indices if len(places) == len(indices) else indices[places]
-                foreign.append(self._put_alike(chosen, [blobs[place] or b"" for place in places]))
+                step = max(1, _BLOCK // length)
+                for start in range(0, len(places), step):
+                    block = [blobs[place] or b"" for place in places[start : start + step]]
+                    foreign.append(self._put_alike(chosen[start : start + step], block))
         return np.sort(np.concatenate(foreign)) if foreign else np.empty(0, np.intp)
 
     def _put_alike(self, indices: Indices, blobs: list[bytes]) -> Indices:
@@ -109,51 +118,62 @@ class Table:
         valid = entry.whole_rows(whole, headers) & (headers["expires"] > self._now)
         bound = headers["binding"]
         own = (bound == self._bindings[indices]) | (bound == 0)
-        foreign: Indices = indices[valid & ~own]
+        foreign = valid & ~own
         for codec, dtype in codecs.VECTOR_DTYPES.items():
             chosen = valid & own & (headers["codec"] == codec)
             if not chosen.any():
                 continue
             for length in np.unique(headers["payload_length"][chosen]).tolist():
+                if not length or length % dtype.itemsize:
+                    continue
                 alike = chosen & (headers["payload_length"] == length)
                 start = entry.HEADER_LENGTH
                 payload = whole[:, start : start + length].view(dtype)
                 if alike.all():
-                    self._fill(indices, payload)
+                    fits = self._fill(indices, payload)
                 else:
-                    self._fill(indices[alike], payload[alike])
-        return foreign
+                    fits = self._fill(indices[alike], payload[alike])
+                if self._known and not fits:
+                    foreign |= alike
+        return indices[foreign]
 
-    def _fill(self, indices: Indices, vectors: Vectors) -> None:
+    def _fill(self, indices: Indices, vectors: Vectors) -> bool:
         length = vectors.shape[1]
         if self._dimensions is None:
             self._dimensions = length
         if length != self._dimensions:
-            return
-        if len(indices) == len(self.good):
-            self._rows = vectors
-        else:
-            self._make_room(vectors.dtype)
-            self._rows[indices] = vectors
-        self.good[indices] = True
+            return False
+        self._make_room(vectors.dtype)
+        where = slice(indices[0], indices[-1] + 1) if _is_run(indices) else indices
+        self._rows[where] = vectors
+        self.good[where] = True
+        return True
 
     def _make_room(self, dtype: np.dtype[np.floating[Any]]) -> None:
         shape = (len(self.good), self._dimensions or 0)
         wanted = np.promote_types(self._rows.dtype, dtype)
         if self._rows.shape != shape:
             self._rows = np.empty(shape, wanted)
-        elif self._rows.dtype != wanted or not self._rows.flags.writeable:
+        elif self._rows.dtype != wanted:
             self._rows = self._rows.astype(wanted)
 
     def learn(self, dimensions: int) -> None:
         """Take the model's word for how long its vectors are; rows that differ are dropped."""
+        self._known = True
         if dimensions != self._dimensions:
             self._dimensions = dimensions
             self._rows = np.empty((len(self.good), dimensions), np.float32)
             self.good[:] = False
 
     def take(self, positions: Indices) -> Vectors:
-        """Give a new array with the rows at these positions."""
+        """Give an array of its own with the rows at these positions; the table ends with it."""
         if not len(positions):
             return np.empty((0, self._dimensions or 0), np.float32)
+        if len(positions) == len(self._rows) and _is_run(positions):
+            return self._rows
         return np.take(self._rows, positions, axis=0)
+
+
+def _is_run(indices: Indices) -> bool:
+    """Tell whether each index is the one before plus one."""
+    return bool((indices[1:] - indices[:-1] == 1).all())
