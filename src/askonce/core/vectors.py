@@ -1,5 +1,6 @@
 """Vectors on their way to and from stored entries, a whole batch at a time."""
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,9 @@ def rows_of(answer: object, count: int) -> Vectors:
     if len(vectors) != count:
         raise AnswerError(f"the model returned {len(vectors)} vectors for {count} texts")
     try:
-        rows = np.asarray(vectors)
+        rows = _rows_of_floats(vectors)
+        if rows is None:
+            rows = np.asarray(vectors)
     except (ValueError, TypeError) as error:
         raise AnswerError(f"the model returned vectors of different lengths: {error}") from None
     if rows.ndim != 2 or not rows.shape[1] or rows.dtype.kind not in "fiu":
@@ -49,6 +52,19 @@ def rows_of(answer: object, count: int) -> Vectors:
             f"of this batch of {count}"
         )
     return rows
+
+
+def _rows_of_floats(vectors: Any) -> Vectors | None:
+    """Convert lists of floats in half of numpy's time, or give None if they are anything else."""
+    first = vectors[0] if isinstance(vectors, list) and vectors else None
+    if not isinstance(first, list) or not first or type(first[0]) is not float:
+        return None
+    packing = struct.Struct(f"{len(first)}d")
+    try:
+        packed = b"".join([packing.pack(*vector) for vector in vectors])
+    except (struct.error, TypeError, OverflowError):
+        return None
+    return np.frombuffer(packed).reshape(len(vectors), -1)
 
 
 def pack(vectors: Vectors, bindings: entry.Words, *, created: float, expires: float) -> list[bytes]:
@@ -135,7 +151,8 @@ class Table:
                     fits = self._fill(indices[alike], payload[alike])
                 if self._known and not fits:
                     foreign |= alike
-        return indices[foreign]
+        not_ours: Indices = indices[foreign]
+        return not_ours
 
     def _fill(self, indices: Indices, vectors: Vectors) -> bool:
         length = vectors.shape[1]
