@@ -5,7 +5,6 @@ import functools
 import itertools
 import os
 import sqlite3
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +22,11 @@ T = TypeVar("T")
 FORMAT = 1
 _BUSY_SECONDS = 30.0
 _READ_AT_ONCE = 500
-_PAGE_SIZE = 32768
+PAGE_SIZE = 32768
 """Vectors of 1,536 float32 fit five to a page of this size; smaller pages waste a quarter."""
+
+SMALL_PAGE_SIZE = 4096
+"""For entries written one at a time: each write puts every page it touches into the log."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS askonce_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -56,14 +58,15 @@ class SQLiteStore(Store):
 
     Write-ahead logging lets readers go on while one process writes. A commit survives the death
     of the process at once; after a power cut the last commits may be missing, none is torn.
+    `page_size` is for a new file; one that is there keeps its own.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, page_size: int = PAGE_SIZE) -> None:
         self.path = Path(path).absolute()
         self._connections = _Connections(self.path)
         weakref.finalize(self, self._connections.close)
         self._make_file()
-        self._with(_prepare)
+        self._with(functools.partial(_prepare, path=self.path, page_size=page_size))
 
     @classmethod
     def open(cls, location: Location) -> "SQLiteStore":
@@ -93,16 +96,9 @@ class SQLiteStore(Store):
     def _with(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do work on a connection of our own, and say what is wrong if it fails."""
         try:
-            connection = self._connections.borrow()
-            healthy = False
-            try:
-                outcome = work(connection)
-                healthy = True
-            finally:
-                self._connections.give_back(connection, healthy=healthy)
+            return self._connections.use(work)
         except (sqlite3.Error, UnicodeEncodeError) as error:
             raise StoreError(f"{self.path}: {_explain(error)}") from error
-        return outcome
 
     def _make_file(self) -> None:
         if self.path.is_dir():
@@ -120,69 +116,42 @@ class SQLiteStore(Store):
 class _Connections:
     """Lend the connections to one file, each to one thread at a time.
 
-    SQLite's connections must not cross a fork, open or idle: the child would believe to hold
-    locks that only its parent has, and lose what it writes once the parent closes the file. So
-    before a fork (`acquire`) all come home and are closed.
+    SQLite's connections must not cross a fork, not even idle: the child would believe to hold
+    locks that only its parent has, and lose what it writes once the parent closes the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._idle: list[sqlite3.Connection] = []
-        self._lent = 0
         self._closed = False
-        self._forking = False
-        self._changed = threading.Condition()
-        fork.hold_still(self)
+        self._room = fork.Room(self._close_idle)
 
-    def borrow(self) -> sqlite3.Connection:
-        with self._changed:
-            while self._forking:
-                self._changed.wait()
+    def use(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with self._room:
             if self._closed:
                 raise StoreError(f"{self._path}: the store is closed")
-            self._lent += 1
-            if self._idle:
-                return self._idle.pop()
-        try:
-            return _connect(self._path)
-        except BaseException:
-            with self._changed:
-                self._one_less_lent()
-            raise
-
-    def give_back(self, connection: sqlite3.Connection, *, healthy: bool) -> None:
-        with self._changed:
-            if healthy and not self._closed:
-                self._idle.append(connection)
-            else:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = _connect(self._path)
+            try:
+                outcome = work(connection)
+            except BaseException:
                 connection.close()
-            self._one_less_lent()
+                raise
+            self._idle.append(connection)
+            if self._closed:
+                self._close_idle()
+            return outcome
 
     def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._close_idle()
-
-    def acquire(self) -> None:
-        self._changed.acquire()
-        self._forking = True
-        while self._lent:
-            self._changed.wait()
+        self._closed = True
         self._close_idle()
 
-    def release(self) -> None:
-        self._forking = False
-        self._changed.notify_all()
-        self._changed.release()
-
-    def _one_less_lent(self) -> None:
-        self._lent -= 1
-        if self._forking:
-            self._changed.notify_all()
-
     def _close_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -198,11 +167,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, page_size: int) -> None:
     """Make the tables, also when several processes do so at once, or refuse a newer format."""
     found = _format_of(connection)
     if found is None:
-        connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+        connection.execute(f"PRAGMA page_size = {page_size}")
         _persist(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
         connection.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
@@ -212,7 +181,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
         found = _format_of(connection)
     if found != FORMAT:
         raise StoreError(
-            f"the file holds format {found}, which a newer askonce wrote, and this one knows "
+            f"{path} holds format {found}, which a newer askonce wrote, and this one knows "
             f"format {FORMAT}; update askonce or choose another file"
         )
 
