@@ -81,7 +81,9 @@ def _distinct(keys: list[str], spare_keys: list[str]) -> list[str]:
     ]
 
 
-def _not_strings(texts: Iterable[object]) -> InputTypeError:
+def _not_strings(texts: object) -> InputTypeError:
+    if not isinstance(texts, Iterable):
+        return InputTypeError(f"texts is a {type(texts).__qualname__}; give a list of strings")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             return InputTypeError(
