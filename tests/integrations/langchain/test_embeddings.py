@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -732,3 +734,18 @@ def test_any_sequence_of_calls_gives_what_asking_one_by_one_gives(calls):
             wanted[name].update(texts)
     for name, model in models.items():
         assert sorted(model.texts) == sorted(wanted[name])
+
+
+def test_without_langchain_the_import_says_what_to_install():
+    program = (
+        "import sys; sys.modules['langchain_core'] = None\n"
+        "from askonce import MissingExtraError\n"
+        "try:\n"
+        "    import askonce.integrations.langchain\n"
+        "except MissingExtraError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "pip install 'askonce[langchain]'" in done.stdout

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -98,31 +98,24 @@ class VectorLists(Store):
 def entries_of(values: Sequence[object]) -> list[bytes | None]:
     """Write lists of numbers as entries that are not bound; None for what is not such a list."""
     alike: dict[int, list[int]] = {}
-    rows = [_row(value) for value in values]
-    for place, row in enumerate(rows):
-        if row is not None:
-            alike.setdefault(len(row), []).append(place)
-    blobs: list[bytes | None] = [None] * len(rows)
+    for place, value in enumerate(values):
+        if isinstance(value, Sized):
+            alike.setdefault(len(value), []).append(place)
+    blobs: list[bytes | None] = [None] * len(values)
     for places in alike.values():
-        packed = vectors.pack(
-            np.stack([row for place in places if (row := rows[place]) is not None]),
-            np.zeros(len(places), np.uint64),
-            created=0.0,
-            expires=entry.NEVER,
-        )
-        for place, blob in zip(places, packed, strict=True):
+        for place, blob in zip(places, _packed([values[place] for place in places]), strict=True):
             blobs[place] = blob
     return blobs
 
 
-def _row(value: object) -> vectors.Vectors | None:
-    if value is None:
-        return None
+def _packed(values: Sequence[object]) -> Sequence[bytes | None]:
     try:
-        row: vectors.Vectors = vectors.rows_of([value], 1)[0]
+        rows = vectors.rows_of(values, len(values))
     except AnswerError:
-        return None
-    return row
+        # One of them is at fault: the others are good each by itself.
+        return [None] if len(values) == 1 else [_packed([value])[0] for value in values]
+    unbound = np.zeros(len(rows), np.uint64)
+    return vectors.pack(rows, unbound, created=0.0, expires=entry.NEVER)
 
 
 def _foreign_places(blobs: Sequence[bytes | None]) -> list[int]:
