@@ -8,7 +8,7 @@ import numpy as np
 
 from askonce.core import entry, flow, policy, vectors
 from askonce.core.flight import Flight, Flights
-from askonce.core.flow import Call, Read, Step, Tell, Wait, Write
+from askonce.core.flow import Call, Claim, Pause, Read, Release, Step, Tell, Wait, Write
 from askonce.core.keys import Identity, Subject, namespace_prefix, utf8
 from askonce.core.store import Store
 from askonce.core.vectors import Indices, Vectors
@@ -18,6 +18,8 @@ from askonce.stores import open_store
 
 DEFAULT_BATCH_SIZE = 100
 DEFAULT_WAIT = 300.0
+_WINDOW = 512
+_POLL = 0.02
 
 
 @dataclass(frozen=True)
@@ -117,74 +119,97 @@ def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
     if missing.size:
         yield Tell(Event("miss", len(missing), subject.namespace, subject.model))
     overdue: set[str] = set()
+    elsewhere: set[str] = set()
+    waited = 0.0
     while (missing := table.missing()).size:
         wanted = {keys[index]: index for index in missing.tolist()}
-        flight = terms.flights.claim(wanted, limit=terms.batch_size)
+        here = [key for key in wanted if key not in elsewhere]
+        if not here:
+            yield Pause(_POLL)
+            waited += _POLL
+            elsewhere.clear()
+            continue
+        flight = terms.flights.claim(here, limit=terms.batch_size)
         if flight is None:
-            for other in terms.flights.under_way(wanted):
+            for other in terms.flights.under_way(here):
                 landed = yield Wait(other, terms.wait)
                 if landed is None:
                     overdue.update(other.keys)
                 else:
                     brought = [key for key in other.keys if key in wanted and key in landed]
-                    places = np.array([wanted[key] for key in brought], np.intp)
-                    table.put(places, [landed[key] for key in brought])
-            if not overdue.intersection(wanted):
+                    table.put(_places(wanted, brought), [landed[key] for key in brought])
+            if not overdue.intersection(here):
                 continue
-            late = [key for key in wanted if key in overdue][: terms.batch_size]
+            late = [key for key in here if key in overdue][: terms.batch_size]
             flight = terms.flights.take_over(late)
-        yield from _ask(flight, wanted, inputs, table, terms)
+        patient = waited < terms.wait and overdue.isdisjoint(flight.keys)
+        elsewhere |= yield from _ask(flight, wanted, inputs, table, terms, patient=patient)
     return table.take(inputs.positions)
 
 
-def _look_up(
-    places: Indices, inputs: Inputs, table: vectors.Table
-) -> Generator[Step, Any, dict[str, bytes]]:
-    """Fill the table from the store; a key held by another text's entry gives way to a spare."""
+def _look_up(places: Indices, inputs: Inputs, table: vectors.Table) -> Generator[Step, Any, None]:
+    """Fill the table from the store; a key held by another text's entry gives way to a spare.
+
+    The store is read a window at a time, so that what is read is still in the processor's cache
+    when it is checked and copied to its place.
+    """
     keys = inputs.keys
-    wanted = [keys[place] for place in places.tolist()]
-    blobs = yield Read(wanted)
-    foreign = table.put(places, blobs)
-    found = {key: blob for key, blob in zip(wanted, blobs, strict=True) if blob is not None}
-    if foreign.size and inputs.spare_keys is not None:
-        for place in foreign.tolist():
-            keys[place] = inputs.spare_keys[place]
-        wanted = [keys[place] for place in foreign.tolist()]
-        blobs = yield Read(wanted)
-        table.put(foreign, blobs)
-        found |= {key: blob for key, blob in zip(wanted, blobs, strict=True) if blob is not None}
-    return found
+    for start in range(0, len(places), _WINDOW):
+        window = places[start : start + _WINDOW]
+        blobs = yield Read([keys[place] for place in window.tolist()])
+        foreign = table.put(window, blobs)
+        if foreign.size and inputs.spare_keys is not None:
+            for place in foreign.tolist():
+                keys[place] = inputs.spare_keys[place]
+            blobs = yield Read([keys[place] for place in foreign.tolist()])
+            table.put(foreign, blobs)
 
 
 def _ask(
-    flight: Flight, wanted: Mapping[str, int], inputs: Inputs, table: vectors.Table, terms: Terms
-) -> Generator[Step, Any, None]:
-    """Lead one flight: look again, ask for what is still missing, store it, land."""
+    flight: Flight,
+    wanted: Mapping[str, int],
+    inputs: Inputs,
+    table: vectors.Table,
+    terms: Terms,
+    *,
+    patient: bool,
+) -> Generator[Step, Any, set[str]]:
+    """Lead one flight: claim, look again, ask for what is still missing, store it, land.
+
+    Gives back the keys that another process is asking for; an impatient caller asks for all.
+    """
     brought: dict[str, bytes] = {}
     try:
-        places = np.array([wanted[key] for key in flight.keys], np.intp)
-        brought = yield from _look_up(places, inputs, table)
+        granted: Sequence[str] = flight.keys
+        if patient:
+            granted = yield Claim(flight.keys)
+        yield from _look_up(_places(wanted, flight.keys), inputs, table)
+        places = _places(wanted, granted)
         places = places[~table.good[places]]
-        if not places.size:
-            return
-        texts = [inputs.texts[place] for place in places.tolist()]
-        answer = yield Call(texts)
-        rows = vectors.rows_of(answer, len(texts))
-        _check_dimensions(rows.shape[1], inputs.subject, terms)
-        expires = policy.expires_at(terms.ttl, now=terms.now)
-        blobs = vectors.pack(rows, inputs.bindings[places], created=terms.now, expires=expires)
-        fresh = {
-            inputs.keys[place]: blob for place, blob in zip(places.tolist(), blobs, strict=True)
-        }
-        stored = yield Write(fresh, expires)
-        brought |= fresh
-        table.learn(rows.shape[1])
-        table.put(places, blobs)
-        if stored:
-            subject = inputs.subject
-            yield Tell(Event("stored", len(fresh), subject.namespace, subject.model))
+        if places.size:
+            texts = [inputs.texts[place] for place in places.tolist()]
+            answer = yield Call(texts)
+            rows = vectors.rows_of(answer, len(texts))
+            _check_dimensions(rows.shape[1], inputs.subject, terms)
+            expires = policy.expires_at(terms.ttl, now=terms.now)
+            bindings = inputs.bindings[places]
+            blobs = vectors.pack(rows, bindings, created=terms.now, expires=expires)
+            brought = dict(zip((inputs.keys[p] for p in places.tolist()), blobs, strict=True))
+            stored = yield Write(brought, expires)
+            table.learn(rows.shape[1])
+            table.put(places, blobs)
+            if stored:
+                subject = inputs.subject
+                yield Tell(Event("stored", len(brought), subject.namespace, subject.model))
     finally:
         terms.flights.land(flight, brought)
+    if patient:
+        yield Release(granted)
+    return set(flight.keys).difference(granted)
+
+
+def _places(wanted: Mapping[str, int], keys: Sequence[str]) -> Indices:
+    return np.array([wanted[key] for key in keys], np.intp)
 
 
 def _check_dimensions(dimensions: int, subject: Subject, terms: Terms) -> None:

@@ -10,6 +10,7 @@ from typing import Self
 
 from askonce.core.entry import NEVER
 from askonce.core.flight import Flights
+from askonce.core.lease import Leases
 
 _DELETE_AT_ONCE = 1000
 
@@ -27,6 +28,11 @@ class Store(ABC):
     def flights(self) -> Flights:
         """Give the calls under way on behalf of this store."""
         return Flights()
+
+    @functools.cached_property
+    def leases(self) -> Leases | None:
+        """Give what tells other processes what is being asked for; None if there can be none."""
+        return None
 
     @abstractmethod
     def read(self, keys: Sequence[str]) -> list[bytes | None]:

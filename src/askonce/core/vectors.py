@@ -130,10 +130,11 @@ class Table:
             self._dimensions = length
         if length != self._dimensions:
             return
-        if len(indices) == len(self.good):
-            self._rows = vectors
+        self._make_room(vectors.dtype)
+        first = int(indices[0])
+        if int(indices[-1]) - first == len(indices) - 1:
+            self._rows[first : first + len(indices)] = vectors
         else:
-            self._make_room(vectors.dtype)
             self._rows[indices] = vectors
         self.good[indices] = True
 
@@ -142,7 +143,7 @@ class Table:
         wanted = np.promote_types(self._rows.dtype, dtype)
         if self._rows.shape != shape:
             self._rows = np.empty(shape, wanted)
-        elif self._rows.dtype != wanted or not self._rows.flags.writeable:
+        elif self._rows.dtype != wanted:
             self._rows = self._rows.astype(wanted)
 
     def learn(self, dimensions: int) -> None:
@@ -153,7 +154,9 @@ class Table:
             self.good[:] = False
 
     def take(self, positions: Indices) -> Vectors:
-        """Give a new array with the rows at these positions."""
+        """Give an array with the rows at these positions; the table is not used afterwards."""
         if not len(positions):
             return np.empty((0, self._dimensions or 0), np.float32)
+        if len(positions) == len(self._rows):
+            return self._rows
         return np.take(self._rows, positions, axis=0)
