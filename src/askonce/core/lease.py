@@ -25,7 +25,10 @@ class Leases(ABC):
     def __init__(self, seconds: float = DEFAULT_SECONDS) -> None:
         self.seconds = seconds
         self._lock = threading.Lock()
-        self._forget_all()
+        self._process = os.getpid()
+        self._holder = secrets.token_hex(8)
+        self._held: set[str] = set()
+        self._renewer: threading.Thread | None = None
 
     @abstractmethod
     def take(self, keys: Sequence[str], holder: str, seconds: float) -> list[str]:
@@ -43,7 +46,11 @@ class Leases(ABC):
         """Claim keys for this process and keep them until `release`; tell which were granted."""
         with self._lock:
             if self._process != os.getpid():
-                self._forget_all()
+                # A forked child is another holder, and the renewing thread stayed behind.
+                self._process = os.getpid()
+                self._holder = secrets.token_hex(8)
+                self._held.clear()
+                self._renewer = None
             holder = self._holder
         granted = self.take(keys, holder, self.seconds)
         with self._lock:
@@ -65,17 +72,21 @@ class Leases(ABC):
 
     async def aclaim(self, keys: Sequence[str]) -> list[str]:
         """Claim without blocking the event loop."""
-        return await asyncio.to_thread(self.claim, keys)
+        claiming = asyncio.ensure_future(asyncio.to_thread(self.claim, keys))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            claiming.add_done_callback(self._release_unwanted)
+            raise
 
     async def arelease(self, keys: Iterable[str]) -> None:
         """Release without blocking the event loop."""
         await asyncio.to_thread(self.release, keys)
 
-    def _forget_all(self) -> None:
-        self._process = os.getpid()
-        self._holder = secrets.token_hex(8)
-        self._held: set[str] = set()
-        self._renewer: threading.Thread | None = None
+    def _release_unwanted(self, claiming: "asyncio.Future[list[str]]") -> None:
+        if not claiming.cancelled() and claiming.exception() is None:
+            with contextlib.suppress(Exception):
+                self.release(claiming.result())
 
     def _keep(self) -> None:
         """Renew what is held, time and again, until nothing is."""
