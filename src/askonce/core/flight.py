@@ -1,9 +1,12 @@
 """Calls under way: whoever wants what is being asked for waits instead of asking too."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+
+from askonce.core import fork
 
 
 class Flight:
@@ -29,10 +32,15 @@ class Flight:
 
 
 class Flights:
-    """Keep the flights of one store, shared by its threads and event loops."""
+    """Keep the flights of one store, shared by its threads and event loops.
+
+    A forked process begins with none: the threads that lead them are not in it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        fork.hold_still(self._lock)
+        self._process = os.getpid()
         self._flights: dict[str, Flight] = {}
 
     def claim(self, keys: Iterable[str], *, limit: int | None = None) -> Flight | None:
@@ -41,9 +49,10 @@ class Flights:
         None means that others ask for all of them: `under_way` tells which.
         """
         with self._lock:
+            flights = self._of_this_process()
             mine: list[str] = []
             for key in keys:
-                if key not in self._flights:
+                if key not in flights:
                     mine.append(key)
                     if len(mine) == limit:
                         break
@@ -57,7 +66,8 @@ class Flights:
     def under_way(self, keys: Iterable[str]) -> list[Flight]:
         """Give the flights that will bring some of these keys."""
         with self._lock:
-            return list({id(f): f for f in map(self._flights.get, keys) if f}.values())
+            flights = self._of_this_process()
+            return list({id(f): f for f in map(flights.get, keys) if f}.values())
 
     def land(self, flight: Flight, entries: Mapping[str, bytes]) -> None:
         """End a flight and hand what it brought to all who wait."""
@@ -70,8 +80,14 @@ class Flights:
 
     def _begin(self, keys: list[str]) -> Flight:
         flight = Flight(keys)
-        self._flights.update(dict.fromkeys(keys, flight))
+        self._of_this_process().update(dict.fromkeys(keys, flight))
         return flight
+
+    def _of_this_process(self) -> dict[str, Flight]:
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._flights.clear()
+        return self._flights
 
 
 def _current() -> tuple[int, int]:

@@ -63,7 +63,8 @@ class Store(ABC):
     def clear(self, prefix: str) -> int:
         """Delete every key that starts with `prefix` and tell how many there were."""
         count = 0
-        while batch := list(itertools.islice(self.keys(prefix), _DELETE_AT_ONCE)):
+        keys = self.keys(prefix)
+        while batch := list(itertools.islice(keys, _DELETE_AT_ONCE)):
             self.delete(batch)
             count += len(batch)
         return count

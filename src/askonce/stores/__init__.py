@@ -59,9 +59,12 @@ class Location:
         name = self.path[1:]
         if not name:
             raise InputError(f"{self.url!r} names no path")
-        path = Path(name).expanduser()
-        first = path.parts[0]
-        if len(path.parts) > 1 and not Path(first).exists() and Path(os.sep, first).is_dir():
+        try:
+            path = Path(name).expanduser()
+        except RuntimeError as error:
+            raise InputError(f"{self.url!r}: {error}") from None
+        first = path.parts[0] if len(path.parts) > 1 else ""
+        if first and not Path(first).exists() and Path(os.sep, first).is_dir():
             raise InputError(
                 f"{self.url!r} means the relative path {str(path)!r}, and there is no {first!r} "
                 f"here. Write {self.scheme}:////{path} for the absolute path, "
@@ -95,11 +98,12 @@ def parse_size(text: str) -> int:
     """Read a number of bytes with an optional unit. Raises InputError."""
     number = text.rstrip("BKMGTIbkmgti ")
     try:
-        return int(float(number) * _UNITS[text[len(number) :].strip().upper()])
-    except (ValueError, KeyError):
-        raise InputError(
-            f"{text!r} is not a size; write for example 500000, 64MB or 2GiB"
-        ) from None
+        size = int(float(number) * _UNITS[text[len(number) :].strip().upper()])
+    except (ValueError, KeyError, OverflowError):
+        size = -1
+    if size < 0:
+        raise InputError(f"{text!r} is not a size; write for example 500000, 64MB or 2GiB")
+    return size
 
 
 class Openable(Protocol):

@@ -6,9 +6,7 @@ with what is inside it.
 """
 
 import contextlib
-import itertools
 import os
-import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +22,6 @@ WORK_FOLDER = ".askonce"
 
 _MAX_NAME = 200
 _ABANDONED_AFTER = 3600.0
-_serial = itertools.count()
 
 
 class FileStore(Store):
@@ -105,8 +102,9 @@ class FileStore(Store):
             name = path[len(self._root) :]
             if name.split(os.sep, 1)[0] == WORK_FOLDER:
                 continue
-            key = _key_of(name)
-            if key.startswith(prefix):
+            key = key_of(name)
+            # A file whose name we would have written differently is not ours: leave it alone.
+            if key.startswith(prefix) and _file_name(key) == name:
                 yield key
 
     def close(self) -> None:
@@ -116,7 +114,7 @@ class FileStore(Store):
         return self._root + _file_name(key)
 
     def _write_one(self, path: str, value: bytes) -> None:
-        temporary = f"{self._work}{os.sep}{os.getpid()}-{threading.get_ident()}-{next(_serial)}"
+        temporary = f"{self._work}{os.sep}{os.urandom(16).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         try:
             descriptor = os.open(temporary, flags, 0o600)
@@ -179,8 +177,6 @@ def _is_plain(path: str) -> bool:
 def _quote_segment(segment: str) -> str:
     if not segment:
         return "%2F"
-    if segment.startswith("."):
-        segment = "%2E" + segment[1:]
     parts = [segment[start : start + _MAX_NAME] for start in range(0, len(segment), _MAX_NAME)]
     for index in range(len(parts) - 1):
         cut = parts[index].rfind("%", -2)
@@ -189,10 +185,15 @@ def _quote_segment(segment: str) -> str:
                 parts[index][:cut],
                 parts[index][cut:] + parts[index + 1],
             )
-    return f"%{os.sep}".join(parts)
+    return f"%{os.sep}".join(map(_without_dot, parts))
 
 
-def _key_of(path: str) -> str:
+def _without_dot(name: str) -> str:
+    return "%2E" + name[1:] if name.startswith(".") else name
+
+
+def key_of(path: str) -> str:
+    """Read back the key that a path below the root stands for."""
     segments = path.replace(f"%{os.sep}", "").split(os.sep)
     return "/".join("" if segment == "%2F" else _unquote(segment) for segment in segments)
 

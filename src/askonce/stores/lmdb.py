@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from askonce.core import fork
 from askonce.core.entry import NEVER
 from askonce.core.keys import utf8
 from askonce.core.store import Store
@@ -58,7 +59,7 @@ class LMDBStore(Store):
         def work(environment: Any) -> list[bytes | None]:
             with environment.begin() as transaction:
                 get = transaction.get
-                return [get(utf8(key)) for key in keys]
+                return [get(key) if _fits(key) else None for key in map(utf8, keys)]
 
         return self._with(work)
 
@@ -73,8 +74,8 @@ class LMDBStore(Store):
     def delete(self, keys: Sequence[str]) -> None:
         def work(environment: Any) -> None:
             with environment.begin(write=True) as transaction:
-                for key in keys:
-                    transaction.delete(utf8(key))
+                for key in filter(_fits, map(utf8, keys)):
+                    transaction.delete(key)
 
         self._with(work)
 
@@ -115,6 +116,7 @@ _environments: dict[Path, _Shared] = {}
 _strangers: list[_Shared] = []
 """Environments inherited through a fork, kept so that nothing ever closes them."""
 _lock = threading.Lock()
+fork.hold_still(_lock)
 
 
 def _share(path: Path, map_size: int | None) -> _Shared:
@@ -177,9 +179,13 @@ def _page(environment: Any, prefix: bytes, after: bytes) -> list[bytes]:
 
 def _key(key: str) -> bytes:
     encoded = utf8(key)
-    if not 0 < len(encoded) <= _MAX_KEY:
+    if not _fits(encoded):
         raise StoreError(f"LMDB keys have 1 to {_MAX_KEY} bytes; {key[:60]!r}… has {len(encoded)}")
     return encoded
+
+
+def _fits(key: bytes) -> bool:
+    return 0 < len(key) <= _MAX_KEY
 
 
 def _explain(error: Exception) -> str:

@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
+from askonce.core import fork
 from askonce.core.entry import NEVER
 from askonce.core.store import Store
 from askonce.stores import Location
@@ -14,13 +15,17 @@ _OVERHEAD = 200
 
 
 class MemoryStore(Store):
-    """Keep up to `max_bytes` of entries, and give up the least recently used first."""
+    """Keep up to `max_bytes` of entries, and give up the least recently used first.
+
+    A single entry above that is not kept, and nothing is given up for it.
+    """
 
     def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self.max_bytes = max_bytes
         self._entries: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
+        fork.hold_still(self._lock)
 
     @classmethod
     def open(cls, location: Location) -> "MemoryStore":
@@ -43,8 +48,9 @@ class MemoryStore(Store):
         with self._lock:
             for key, value in entries.items():
                 self._forget(key)
-                self._entries[key] = bytes(value)
-                self._size += _size(key, value)
+                if _size(key, value) <= self.max_bytes:
+                    self._entries[key] = bytes(value)
+                    self._size += _size(key, value)
             while self._size > self.max_bytes:
                 self._forget(next(iter(self._entries)))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from askonce.core import fork
 from askonce.core.entry import NEVER
 from askonce.core.store import Store
 from askonce.errors import StoreError
@@ -40,7 +41,10 @@ _WRITE = (
     "ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, value = excluded.value"
 )
 _DELETE = "DELETE FROM askonce_entries WHERE key = ?"
-_KEYS = "SELECT key FROM askonce_entries WHERE key > ? AND key >= ? ORDER BY key LIMIT 1000"
+_KEYS = (
+    "SELECT key FROM askonce_entries WHERE key >= max(:after, :prefix) AND key <> :after "
+    "ORDER BY key LIMIT 1000"
+)
 
 
 class SQLiteStore(Store):
@@ -52,11 +56,8 @@ class SQLiteStore(Store):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self._lock = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
-        self._process = os.getpid()
-        self._closed = False
-        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._process)
+        self._connections = _Connections(self.path)
+        weakref.finalize(self, self._connections.close)
         self._make_file()
         self._with(_prepare)
 
@@ -83,52 +84,21 @@ class SQLiteStore(Store):
             last = page[-1]
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._finalizer.detach()
-            _close_all(self._idle, self._process)
+        self._connections.close()
 
     def _with(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do work on a connection of our own, and say what is wrong if it fails."""
         try:
-            connection = self._borrow()
+            connection = self._connections.borrow()
+            healthy = False
             try:
                 outcome = work(connection)
-            except BaseException:
-                connection.close()
-                raise
-            self._give_back(connection)
-        except sqlite3.Error as error:
+                healthy = True
+            finally:
+                self._connections.give_back(connection, healthy=healthy)
+        except (sqlite3.Error, UnicodeEncodeError) as error:
             raise StoreError(f"{self.path}: {_explain(error)}") from error
         return outcome
-
-    def _borrow(self) -> sqlite3.Connection:
-        with self._lock:
-            if self._closed:
-                raise StoreError(f"{self.path}: the store is closed")
-            if self._process != os.getpid():
-                # SQLite's connections must not cross a fork, not even to be closed.
-                _strangers.extend(self._idle)
-                self._idle.clear()
-                self._process = os.getpid()
-            if self._idle:
-                return self._idle.pop()
-        return self._connect()
-
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        with self._lock:
-            if not self._closed:
-                self._idle.append(connection)
-                return
-        connection.close()
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cache_size = -16384")
-        return connection
 
     def _make_file(self) -> None:
         if self.path.is_dir():
@@ -143,14 +113,85 @@ class SQLiteStore(Store):
             raise StoreError(f"cannot make the SQLite store {self.path}: {error}") from error
 
 
-_strangers: list[sqlite3.Connection] = []
-"""Connections inherited through a fork, kept so that nothing ever closes them."""
+class _Connections:
+    """Lend the connections to one file, each to one thread at a time.
+
+    SQLite's connections must not cross a fork, open or idle: the child would believe to hold
+    locks that only its parent has, and lose what it writes once the parent closes the file. So
+    before a fork (`acquire`) all come home and are closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: list[sqlite3.Connection] = []
+        self._lent = 0
+        self._closed = False
+        self._forking = False
+        self._changed = threading.Condition()
+        fork.hold_still(self)
+
+    def borrow(self) -> sqlite3.Connection:
+        with self._changed:
+            while self._forking:
+                self._changed.wait()
+            if self._closed:
+                raise StoreError(f"{self._path}: the store is closed")
+            self._lent += 1
+            if self._idle:
+                return self._idle.pop()
+        try:
+            return _connect(self._path)
+        except BaseException:
+            with self._changed:
+                self._one_less_lent()
+            raise
+
+    def give_back(self, connection: sqlite3.Connection, *, healthy: bool) -> None:
+        with self._changed:
+            if healthy and not self._closed:
+                self._idle.append(connection)
+            else:
+                connection.close()
+            self._one_less_lent()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._close_idle()
+
+    def acquire(self) -> None:
+        self._changed.acquire()
+        self._forking = True
+        while self._lent:
+            self._changed.wait()
+        self._close_idle()
+
+    def release(self) -> None:
+        self._forking = False
+        self._changed.notify_all()
+        self._changed.release()
+
+    def _one_less_lent(self) -> None:
+        self._lent -= 1
+        if self._forking:
+            self._changed.notify_all()
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
 
 
-def _close_all(connections: list[sqlite3.Connection], process: int) -> None:
-    if process == os.getpid():
-        while connections:
-            connections.pop().close()
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA cache_size = -16384")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -217,12 +258,14 @@ def _write(
 
 
 def _page(connection: sqlite3.Connection, prefix: str, after: str) -> list[str]:
-    rows = connection.execute(_KEYS, (after, prefix)).fetchall()
+    rows = connection.execute(_KEYS, {"after": after, "prefix": prefix}).fetchall()
     return [key for (key,) in itertools.takewhile(lambda row: row[0].startswith(prefix), rows)]
 
 
-def _explain(error: sqlite3.Error) -> str:
+def _explain(error: Exception) -> str:
     message = str(error)
+    if isinstance(error, UnicodeEncodeError):
+        return f"a key that UTF-8 cannot hold: {message}"
     if "not a database" in message:
         return "the file is not an SQLite database; choose another path or move the file away"
     if "readonly" in message or "unable to open" in message:
