@@ -1,6 +1,14 @@
 """Embeddings that are asked for once: the flow, and the class around it."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +22,7 @@ from askonce.core.store import Store
 from askonce.core.vectors import Indices, Vectors
 from askonce.errors import AnswerError, InputError, InputTypeError
 from askonce.events import Event, Observer, log
+from askonce.lookahead import ain_order, in_order
 from askonce.stores import open_store
 
 DEFAULT_BATCH_SIZE = 100
@@ -290,6 +299,22 @@ class EmbeddingCache:
         """Embed documents without blocking the event loop; see `embed`."""
         subject, (_, call) = self._documents
         return await self._arun(self._flow(texts, subject), call)
+
+    def embed_iter(
+        self, texts: Iterable[str], *, window: int = 1024, at_once: int = 2
+    ) -> Iterator[Vectors]:
+        """Embed any number of documents: arrays of up to `window` vectors, in order.
+
+        Takes the texts as they come and holds at most `at_once` + 1 windows in memory; while one
+        is used, others are read, asked for and stored. Raises what `embed` raises, in its turn.
+        """
+        return in_order(self.embed, texts, size=window, at_once=at_once)
+
+    def aembed_iter(
+        self, texts: Iterable[str], *, window: int = 1024, at_once: int = 2
+    ) -> AsyncIterator[Vectors]:
+        """Embed any number of documents without blocking the event loop; see `embed_iter`."""
+        return ain_order(self.aembed, texts, size=window, at_once=at_once)
 
     def embed_query(self, text: str) -> Vectors:
         """Embed one query: an array of shape (dimensions,); see `embed`."""

@@ -42,6 +42,9 @@ class Leases(ABC):
     def drop(self, keys: Sequence[str], holder: str) -> None:
         """Let others have these keys, as far as the holder still holds them."""
 
+    def close(self) -> None:  # noqa: B027  most have nothing of their own to close
+        """Let go of files and connections of one's own."""
+
     def claim(self, keys: Sequence[str]) -> list[str]:
         """Claim keys for this process and keep them until `release`; tell which were granted."""
         with self._lock:

@@ -60,6 +60,11 @@ class Store(ABC):
     def close(self) -> None:
         """Let go of files and connections; a second call does nothing."""
 
+    def _close_leases(self) -> None:
+        leases = self.__dict__.get("leases")
+        if isinstance(leases, Leases):
+            leases.close()
+
     def clear(self, prefix: str) -> int:
         """Delete every key that starts with `prefix` and tell how many there were."""
         count = 0
