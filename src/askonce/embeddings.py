@@ -54,8 +54,7 @@ class Inputs:
         name_keys: Callable[[Sequence[str]], list[str]] | None = None,
     ) -> "Inputs":
         """Check texts, let equal ones fall together, and name their keys."""
-        if isinstance(texts, str | bytes):
-            raise InputTypeError("texts is one string; give a list of strings, like [text]")
+        _refuse_one_string(texts)
         try:
             texts = list(texts)
             digests = subject.digests(map(utf8, texts))
@@ -90,6 +89,11 @@ def _distinct(keys: list[str], spare_keys: list[str]) -> list[str]:
         spare if key in seen or seen.add(key) else key  # type: ignore[func-returns-value]
         for key, spare in zip(keys, spare_keys, strict=True)
     ]
+
+
+def _refuse_one_string(texts: object) -> None:
+    if isinstance(texts, str | bytes):
+        raise InputTypeError("texts is one string; give a list of strings, like [text]")
 
 
 def _not_strings(texts: Iterable[object]) -> InputTypeError:
@@ -308,12 +312,14 @@ class EmbeddingCache:
         Takes the texts as they come and holds at most `at_once` + 1 windows in memory; while one
         is used, others are read, asked for and stored. Raises what `embed` raises, in its turn.
         """
+        _refuse_one_string(texts)
         return in_order(self.embed, texts, size=window, at_once=at_once)
 
     def aembed_iter(
         self, texts: Iterable[str], *, window: int = 1024, at_once: int = 2
     ) -> AsyncIterator[Vectors]:
         """Embed any number of documents without blocking the event loop; see `embed_iter`."""
+        _refuse_one_string(texts)
         return ain_order(self.aembed, texts, size=window, at_once=at_once)
 
     def embed_query(self, text: str) -> Vectors:
