@@ -30,7 +30,11 @@ CREATE TABLE IF NOT EXISTS askonce_entries (
     value BLOB NOT NULL
 );
 """
-_READ = "SELECT key, value FROM askonce_entries WHERE key IN ({})"
+_READ = (
+    "WITH wanted (place, wanted_key) AS (VALUES {}) SELECT place, value "
+    "FROM wanted CROSS JOIN askonce_entries ON key = wanted_key"
+)
+"""Places cost less than keys on their way back, and `IN` would sort the keys first."""
 _WRITE = (
     "INSERT INTO askonce_entries (key, expires, value) VALUES (?, ?, ?) "
     "ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, value = excluded.value"
@@ -107,11 +111,17 @@ def _format_of(connection: sqlite3.Connection) -> int | None:
 
 
 def _read(connection: sqlite3.Connection, keys: Sequence[str]) -> list[bytes | None]:
-    found: dict[str, bytes] = {}
+    values: list[bytes | None] = [None] * len(keys)
     for start in range(0, len(keys), _READ_AT_ONCE):
         part = keys[start : start + _READ_AT_ONCE]
-        found.update(connection.execute(_READ.format(",".join("?" * len(part))), part))
-    return list(map(found.get, keys))
+        for place, value in connection.execute(_reading(len(part)), part):
+            values[start + place] = value
+    return values
+
+
+@functools.lru_cache(maxsize=64)
+def _reading(count: int) -> str:
+    return _READ.format(",".join(f"({place},?)" for place in range(count)))
 
 
 def _page(connection: sqlite3.Connection, prefix: str, after: str) -> list[str]:

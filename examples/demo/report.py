@@ -1,0 +1,134 @@
+"""What the demo prints."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+console = Console(highlight=False)
+_STYLES = {"right": "green", "could not run": "yellow", "wrong": "bold red"}
+_RUNS = ("first time", "again", "in a new process")
+
+
+@dataclasses.dataclass
+class Outcome:
+    """Hold how one part went: right, could not run, or wrong, and why."""
+
+    title: str
+    verdict: str
+    reason: str = ""
+
+
+def opening(cache: Path) -> None:
+    """Say what follows."""
+    console.rule("[bold]askonce: ask a model once, keep the answer")
+    console.print(f"Starting from an empty cache in {cache}.")
+
+
+def heading(title: str) -> None:
+    """Begin a part."""
+    console.print(f"\n[bold cyan]{title}")
+
+
+def outcome(one: Outcome) -> None:
+    """Say how one part went."""
+    reason = f": {one.reason}" if one.reason else ""
+    style = _STYLES[one.verdict]
+    console.print(f"[{style}]{one.verdict:13}[/] {escape(one.title + reason)}")
+
+
+def closing(outcomes: Iterable[Outcome]) -> None:
+    """Say how all parts went."""
+    console.print()
+    console.rule()
+    for one in outcomes:
+        outcome(one)
+
+
+def trace() -> None:
+    """Show where an unexpected error came from."""
+    console.print_exception(max_frames=6)
+
+
+def passages(corpus: ModuleType, texts: Sequence[str]) -> None:
+    """Show the text and its passages."""
+    path = corpus.PATH
+    console.print(f"{path.name}: {corpus.SOURCE}, {path.stat().st_size:,} bytes")
+    console.print(
+        f"TextLoader and CharacterTextSplitter: {len(texts):,} passages, "
+        f"{len(set(texts)):,} of them different"
+    )
+
+
+def embedding(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> None:
+    """Show the runs with askonce and with LangChain's own cache."""
+    table = Table(title=f"Into a FAISS index through CacheBackedEmbeddings ({name})")
+    table.add_column("cache")
+    table.add_column("run")
+    for title in ("model calls", "texts asked", "seconds", "times faster"):
+        table.add_column(title, justify="right")
+    rows = [("askonce, SQLite", ours), ("LangChain, files", theirs)]
+    for title, runs in rows:
+        for run, seen in zip(_RUNS, runs, strict=False):
+            ratio = "" if seen is runs[0] else f"{runs[0].seconds / seen.seconds:,.1f}"
+            table.add_row(
+                title, run, str(seen.calls), f"{seen.asked:,}", f"{seen.seconds:.3f}", ratio
+            )
+            title = ""
+        table.add_section()
+    console.print(table)
+    console.print(
+        f"Of the first {ours[0].seconds:.3f} s the model itself took {ours[0].model_seconds:.3f} s."
+    )
+
+
+def disk(database: int, folder: int, index: Any) -> None:
+    """Show what the vectors take on the disk."""
+    console.print(
+        f"On disk: {database / 1e6:.2f} MB in askonce's store, {folder / 1e6:.2f} MB as "
+        f"LangChain keeps them (a file of JSON each); the bare float32 numbers "
+        f"are {index.ntotal * index.d * 4 / 1e6:.2f} MB."
+    )
+
+
+def keys(found: Iterable[str]) -> None:
+    """Show some keys of the store."""
+    console.print("Some keys of the store:")
+    for key in itertools.islice(found, 3):
+        console.print(f"  {escape(key)}", overflow="fold")
+
+
+def answers(index: Any, questions: Iterable[str]) -> None:
+    """Ask the index for the nearest passages."""
+    for question in questions:
+        (document, distance), *_ = index.similarity_search_with_score(question, k=1)
+        text = " ".join(document.page_content.split())
+        console.print(f"[bold]{question}[/]  [dim]distance {distance:.2f}[/]")
+        console.print(f"  {escape(text[:230])} …")
+
+
+def chat(model: str, question: str, runs: Sequence[Any]) -> None:
+    """Show the answers and what each cost."""
+    table = Table(title=f"{question!r}, asked of {model} through ChatOpenAI with SQLiteCache")
+    table.add_column("run")
+    for title in ("requests", "tokens counted", "milliseconds", "times faster"):
+        table.add_column(title, justify="right")
+    for run, seen in zip(_RUNS, runs, strict=True):
+        ratio = "" if seen is runs[0] else f"{runs[0].seconds / seen.seconds:,.0f}"
+        table.add_row(
+            run, str(seen.requests), str(seen.tokens), f"{seen.seconds * 1000:,.1f}", ratio
+        )
+    console.print(table)
+    contents = dict.fromkeys(seen.content for seen in runs)
+    console.print("The one answer to all three:" if len(contents) == 1 else "The answers:")
+    for content in contents:
+        console.print(f"  {escape(content)}")
+    metadata = [seen.response_metadata for seen in runs]
+    same = "equal" if all(one == metadata[0] for one in metadata) else "NOT equal"
+    console.print(f"response_metadata of the three: {same} ({', '.join(metadata[0])})")

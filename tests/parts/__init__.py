@@ -1,0 +1,4 @@
+"""Real models for tests.
+
+A test module takes the fixtures by `pytest_plugins = ["tests.parts.fixtures"]`.
+"""
