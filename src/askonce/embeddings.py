@@ -36,7 +36,7 @@ class Inputs:
     """Hold the different texts of one call with their keys.
 
     `positions` leads from the caller's order to these texts. `spare_keys` are used where a key
-    turns out to hold another text's entry.
+    turns out to hold an entry of another text or model.
     """
 
     subject: Subject
@@ -107,7 +107,11 @@ def _not_strings(texts: Iterable[object]) -> InputTypeError:
 
 @dataclass
 class Terms:
-    """Hold what an embedding flow needs to know besides its inputs."""
+    """Hold what an embedding flow needs to know besides its inputs.
+
+    `dimensions` are what the model was asked for, `learned` what it answered with, by subject,
+    and `declared` what it says of itself, which its first answer overrules.
+    """
 
     flights: Flights
     batch_size: int
@@ -116,16 +120,14 @@ class Terms:
     ttl: float | None = None
     wait: float = DEFAULT_WAIT
     learned: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    declared: int | None = None
 
 
 def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
     """Look up, ask once for what is missing, store each batch as it comes, keep the order."""
     subject = inputs.subject
     keys = inputs.keys
-    known = terms.dimensions or terms.learned.get(subject.digest())
-    table = vectors.Table(inputs.bindings, dimensions=known, now=terms.now)
-    if keys:
-        yield from _look_up(np.arange(len(keys)), inputs, table)
+    table = yield from look_up_flow(inputs, terms)
     missing = table.missing()
     if hits := len(keys) - len(missing):
         yield Tell(Event("hit", hits, subject.namespace, subject.model))
@@ -160,22 +162,43 @@ def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
     return table.take(inputs.positions)
 
 
-def _look_up(places: Indices, inputs: Inputs, table: vectors.Table) -> Generator[Step, Any, None]:
-    """Fill the table from the store; a key held by another text's entry gives way to a spare.
+def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, vectors.Table]:
+    """Look up without asking; afterwards `inputs.keys` tells where each text's entry belongs."""
+    known = terms.dimensions or terms.learned.get(inputs.subject.digest()) or terms.declared
+    table = vectors.Table(inputs.bindings, dimensions=known, now=terms.now)
+    if inputs.keys:
+        yield from _look_up(np.arange(len(inputs.keys)), inputs, table)
+    return table
 
-    The store is read a window at a time, so that what is read is still in the processor's cache
-    when it is checked and copied to its place.
+
+def _look_up(
+    places: Indices, inputs: Inputs, table: vectors.Table
+) -> Generator[Step, Any, dict[int, bytes]]:
+    """Fill the table from the store; a key with an entry not ours gives way to a spare.
+
+    Gives back the entries that are there but were of no use. The store is read a window at a
+    time, so that what is read is still in the processor's cache when it is checked and copied.
     """
-    keys = inputs.keys
+    useless: dict[int, bytes] = {}
     for start in range(0, len(places), _WINDOW):
         window = places[start : start + _WINDOW]
-        blobs = yield Read([keys[place] for place in window.tolist()])
+        blobs = yield Read([inputs.keys[place] for place in window.tolist()])
         foreign = table.put(window, blobs)
         if foreign.size and inputs.spare_keys is not None:
-            for place in foreign.tolist():
-                keys[place] = inputs.spare_keys[place]
-            blobs = yield Read([keys[place] for place in foreign.tolist()])
-            table.put(foreign, blobs)
+            _give_way(foreign, inputs)
+            spare = yield Read([inputs.keys[place] for place in foreign.tolist()])
+            table.put(foreign, spare)
+        for index in (~table.good[window]).nonzero()[0].tolist():
+            if (blob := blobs[index]) is not None:
+                useless[int(window[index])] = blob
+    return useless
+
+
+def _give_way(foreign: Indices, inputs: Inputs) -> None:
+    """Leave keys to the entries that are there, and use the spare ones."""
+    if inputs.spare_keys is not None:
+        for place in foreign.tolist():
+            inputs.keys[place] = inputs.spare_keys[place]
 
 
 def _ask(
@@ -196,7 +219,7 @@ def _ask(
         granted: Sequence[str] = flight.keys
         if patient:
             granted = yield Claim(flight.keys)
-        yield from _look_up(_places(wanted, flight.keys), inputs, table)
+        useless = yield from _look_up(_places(wanted, flight.keys), inputs, table)
         places = _places(wanted, granted)
         places = places[~table.good[places]]
         if places.size:
@@ -204,12 +227,18 @@ def _ask(
             answer = yield Call(texts)
             rows = vectors.rows_of(answer, len(texts))
             _check_dimensions(rows.shape[1], inputs.subject, terms)
+            table.learn(rows.shape[1])
+            if useless:
+                # Only now is it known how long the model's vectors are, and so which entries fit.
+                there = [useless.get(place) for place in places.tolist()]
+                _give_way(table.put(places, there), inputs)
+                open_ones = ~table.good[places]
+                places, rows = places[open_ones], rows[open_ones]
             expires = policy.expires_at(terms.ttl, now=terms.now)
             bindings = inputs.bindings[places]
             blobs = vectors.pack(rows, bindings, created=terms.now, expires=expires)
             brought = dict(zip((inputs.keys[p] for p in places.tolist()), blobs, strict=True))
             stored = yield Write(brought, expires)
-            table.learn(rows.shape[1])
             table.put(places, blobs)
             if stored:
                 subject = inputs.subject

@@ -1,5 +1,6 @@
 """Vectors on their way to and from stored entries, a whole batch at a time."""
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ Vectors = NDArray[np.floating[Any]]
 """Rows of float32 or float64."""
 
 Indices = NDArray[np.intp]
+
+_BLOCK = 512 * 1024
+"""Bytes of entries worked on at once: what was just joined is checked and copied in the cache."""
 
 
 def rows_of(answer: object, count: int) -> Vectors:
@@ -29,7 +33,9 @@ def rows_of(answer: object, count: int) -> Vectors:
     if len(vectors) != count:
         raise AnswerError(f"the model returned {len(vectors)} vectors for {count} texts")
     try:
-        rows = np.asarray(vectors)
+        rows = _rows_of_floats(vectors)
+        if rows is None:
+            rows = np.asarray(vectors)
     except (ValueError, TypeError) as error:
         raise AnswerError(f"the model returned vectors of different lengths: {error}") from None
     if rows.ndim != 2 or not rows.shape[1] or rows.dtype.kind not in "fiu":
@@ -46,6 +52,19 @@ def rows_of(answer: object, count: int) -> Vectors:
             f"of this batch of {count}"
         )
     return rows
+
+
+def _rows_of_floats(vectors: Any) -> Vectors | None:
+    """Convert lists of floats in half of numpy's time, or give None if they are anything else."""
+    first = vectors[0] if isinstance(vectors, list) and vectors else None
+    if not isinstance(first, list) or not first or type(first[0]) is not float:
+        return None
+    packing = struct.Struct(f"{len(first)}d")
+    try:
+        packed = b"".join([packing.pack(*vector) for vector in vectors])
+    except (struct.error, TypeError, OverflowError):
+        return None
+    return np.frombuffer(packed).reshape(len(vectors), -1)
 
 
 def pack(vectors: Vectors, bindings: entry.Words, *, created: float, expires: float) -> list[bytes]:
@@ -81,6 +100,7 @@ class Table:
         self._rows: Vectors = np.empty((count, dimensions or 0), np.float32)
         self._bindings = bindings
         self._dimensions = dimensions
+        self._known = dimensions is not None
         self._now = now
 
     def missing(self) -> Indices:
@@ -88,9 +108,11 @@ class Table:
         return (~self.good).nonzero()[0]
 
     def put(self, indices: Indices, blobs: Sequence[bytes | None]) -> Indices:
-        """Fill in what these entries hold; give back the indices that hold another text's.
+        """Fill in what these entries hold; give back the indices of entries that are not ours.
 
-        Damaged, expired and wrongly sized entries are left out, as if they were not there.
+        Those are whole, but answer another text or model: by their binding or, once the
+        dimensions are known, by their length. Damaged and expired entries are left out, as if
+        they were not there.
         """
         by_length: dict[int, list[int]] = {}
         for place, blob in enumerate(blobs):
@@ -101,7 +123,10 @@ class Table:
             places = by_length[length]
             if length >= entry.HEADER_LENGTH and length % 8 == 0:
                 chosen = indices if len(places) == len(indices) else indices[places]
-                foreign.append(self._put_alike(chosen, [blobs[place] or b"" for place in places]))
+                step = max(1, _BLOCK // length)
+                for start in range(0, len(places), step):
+                    block = [blobs[place] or b"" for place in places[start : start + step]]
+                    foreign.append(self._put_alike(chosen[start : start + step], block))
         return np.sort(np.concatenate(foreign)) if foreign else np.empty(0, np.intp)
 
     def _put_alike(self, indices: Indices, blobs: list[bytes]) -> Indices:
@@ -109,34 +134,37 @@ class Table:
         valid = entry.whole_rows(whole, headers) & (headers["expires"] > self._now)
         bound = headers["binding"]
         own = (bound == self._bindings[indices]) | (bound == 0)
-        foreign: Indices = indices[valid & ~own]
+        foreign = valid & ~own
         for codec, dtype in codecs.VECTOR_DTYPES.items():
             chosen = valid & own & (headers["codec"] == codec)
             if not chosen.any():
                 continue
             for length in np.unique(headers["payload_length"][chosen]).tolist():
+                if not length or length % dtype.itemsize:
+                    continue
                 alike = chosen & (headers["payload_length"] == length)
                 start = entry.HEADER_LENGTH
                 payload = whole[:, start : start + length].view(dtype)
                 if alike.all():
-                    self._fill(indices, payload)
+                    fits = self._fill(indices, payload)
                 else:
-                    self._fill(indices[alike], payload[alike])
-        return foreign
+                    fits = self._fill(indices[alike], payload[alike])
+                if self._known and not fits:
+                    foreign |= alike
+        not_ours: Indices = indices[foreign]
+        return not_ours
 
-    def _fill(self, indices: Indices, vectors: Vectors) -> None:
+    def _fill(self, indices: Indices, vectors: Vectors) -> bool:
         length = vectors.shape[1]
         if self._dimensions is None:
             self._dimensions = length
         if length != self._dimensions:
-            return
+            return False
         self._make_room(vectors.dtype)
-        first = int(indices[0])
-        if int(indices[-1]) - first == len(indices) - 1:
-            self._rows[first : first + len(indices)] = vectors
-        else:
-            self._rows[indices] = vectors
-        self.good[indices] = True
+        where = slice(indices[0], indices[-1] + 1) if _is_run(indices) else indices
+        self._rows[where] = vectors
+        self.good[where] = True
+        return True
 
     def _make_room(self, dtype: np.dtype[np.floating[Any]]) -> None:
         shape = (len(self.good), self._dimensions or 0)
@@ -148,15 +176,21 @@ class Table:
 
     def learn(self, dimensions: int) -> None:
         """Take the model's word for how long its vectors are; rows that differ are dropped."""
+        self._known = True
         if dimensions != self._dimensions:
             self._dimensions = dimensions
             self._rows = np.empty((len(self.good), dimensions), np.float32)
             self.good[:] = False
 
     def take(self, positions: Indices) -> Vectors:
-        """Give an array with the rows at these positions; the table is not used afterwards."""
+        """Give an array of its own with the rows at these positions; the table ends with it."""
         if not len(positions):
             return np.empty((0, self._dimensions or 0), np.float32)
-        if len(positions) == len(self._rows):
+        if len(positions) == len(self._rows) and _is_run(positions):
             return self._rows
         return np.take(self._rows, positions, axis=0)
+
+
+def _is_run(indices: Indices) -> bool:
+    """Tell whether each index is the one before plus one."""
+    return bool((indices[1:] - indices[:-1] == 1).all())

@@ -32,15 +32,15 @@ class FileStore(Store):
 
     Files are replaced as a whole, so a reader never sees half of one, and a killed process leaves
     at most a file in the work folder. Folders and files are made for the owner only, unless
-    `folder_mode` and `file_mode` say otherwise.
+    `folder_mode` and `file_mode` say otherwise; None leaves the mode to the umask.
     """
 
     def __init__(
         self,
         root: str | os.PathLike[str],
         *,
-        folder_mode: int = 0o700,
-        file_mode: int = 0o600,
+        folder_mode: int | None = 0o700,
+        file_mode: int | None = 0o600,
     ) -> None:
         self.root = Path(root).absolute()
         self._root = str(self.root) + os.sep
@@ -104,14 +104,14 @@ class FileStore(Store):
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         folder, _, _ = prefix.rpartition("/")
-        start = self.root / _file_name(folder) if folder else self.root
-        for path in _files_below(str(start)):
+        start = self._path_of(folder) if folder else str(self.root)
+        for path in _files_below(start):
             name = path[len(self._root) :]
             if name.split(os.sep, 1)[0] == WORK_FOLDER:
                 continue
             key = key_of(name)
             # A file whose name we would have written differently is not ours: leave it alone.
-            if key.startswith(prefix) and _file_name(key) == name:
+            if key.startswith(prefix) and self._path_of(key) == path:
                 yield key
 
     def close(self) -> None:
@@ -124,17 +124,18 @@ class FileStore(Store):
     def _write_one(self, path: str, value: bytes) -> None:
         temporary = f"{self._work}{os.sep}{os.urandom(16).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        mode = 0o666 if self._file_mode is None else 0o600
         try:
-            descriptor = os.open(temporary, flags, 0o600)
+            descriptor = os.open(temporary, flags, mode)
         except FileNotFoundError:
             self._make_folder(str(self._work))
-            descriptor = os.open(temporary, flags, 0o600)
+            descriptor = os.open(temporary, flags, mode)
         try:
             try:
                 _write_all(descriptor, value)
             finally:
                 os.close(descriptor)
-            if self._file_mode != 0o600:
+            if self._file_mode not in (None, 0o600):
                 os.chmod(temporary, self._file_mode)
             try:
                 os.replace(temporary, path)
@@ -153,7 +154,8 @@ class FileStore(Store):
         self._make_folder(os.path.dirname(path))
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)
-            os.chmod(path, self._folder_mode)
+            if self._folder_mode is not None:
+                os.chmod(path, self._folder_mode)
         if not os.path.isdir(path):
             raise NotADirectoryError(f"{path} is a file, but a key leads below it")
 
@@ -175,14 +177,15 @@ def _file_name(key: str) -> str:
     quoted = urllib.parse.quote(key, safe="/", errors="surrogatepass")
     if len(quoted) <= _MAX_NAME and _is_plain(quoted):
         return quoted.replace("/", os.sep)
-    return os.sep.join(map(_quote_segment, quoted.split("/")))
+    return os.sep.join(map(quote_segment, quoted.split("/")))
 
 
 def _is_plain(path: str) -> bool:
     return not (path.startswith((".", "/")) or "/." in path or "//" in path or path.endswith("/"))
 
 
-def _quote_segment(segment: str) -> str:
+def quote_segment(segment: str) -> str:
+    """Write one percent-encoded segment as a name, or a path of names where it is too long."""
     if not segment:
         return "%2F"
     parts = [segment[start : start + _MAX_NAME] for start in range(0, len(segment), _MAX_NAME)]

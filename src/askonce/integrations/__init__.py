@@ -1,0 +1,1 @@
+"""Other frameworks on askonce: one package or file each, one extra each."""
