@@ -96,7 +96,9 @@ def _refuse_one_string(texts: object) -> None:
         raise InputTypeError("texts is one string; give a list of strings, like [text]")
 
 
-def _not_strings(texts: Iterable[object]) -> InputTypeError:
+def _not_strings(texts: object) -> InputTypeError:
+    if not isinstance(texts, Iterable):
+        return InputTypeError(f"texts is a {type(texts).__qualname__}; give a list of strings")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             return InputTypeError(

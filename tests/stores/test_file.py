@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from askonce import InputError, StoreError, open_store
 from askonce.stores.file import FileStore
 from askonce.testing import Opener, Raw, StoreTests
+from tests.alone import alone
+from tests.stores import forks
 
 
 class TestFileStore(StoreTests):
@@ -21,7 +23,9 @@ class TestFileStore(StoreTests):
     def raw(self, tmp_path: pathlib.Path) -> Raw:
         def read():
             probe = FileStore(tmp_path / "store")
-            files = [path for path in files_below(tmp_path / "store") if ".askonce" not in path.parts]
+            files = [
+                path for path in files_below(tmp_path / "store") if ".askonce" not in path.parts
+            ]
             found = {key: probe.path_of(key) for key in probe.keys()}
             assert sorted(found.values()) == sorted(files)
             return {key: path.read_bytes() for key, path in found.items()}
@@ -69,7 +73,9 @@ def test_what_a_file_name_cannot_hold_is_escaped(tmp_path, key, path):
 segments = st.one_of(
     st.text(max_size=20),
     st.text(alphabet=".%/~:a\\", max_size=8),
-    st.builds("{}{}".format, st.text("a.%", min_size=195, max_size=205), st.text(".é/", max_size=4)),
+    st.builds(
+        "{}{}".format, st.text("a.%", min_size=195, max_size=205), st.text(".é/", max_size=4)
+    ),
 )
 any_key = st.lists(segments, min_size=1, max_size=4).map("/".join).filter(bool)
 
@@ -225,3 +231,23 @@ def test_opens_from_a_url(tmp_path, monkeypatch):
     assert open_store("file:///.").root == tmp_path
     with pytest.raises(InputError, match="no options"):
         open_store("file:///x?size=1")
+
+
+def test_where_nothing_may_be_written_it_still_reads(tmp_path, forbid_writing):
+    FileStore(tmp_path / "forbidden/old").write({"a/1": b"x"})
+    said = forbid_writing("file:///{}/new", "file:///{}/old").splitlines()
+    assert said[0] == "read: [None]"
+    assert said[2] == "read: [b'x']"
+    assert "Permission denied" in said[1]
+    assert "Permission denied" in said[3]
+
+
+def test_a_full_disk_loses_nothing_that_was_stored(fill_disk):
+    assert "cannot write" in fill_disk("file:///{}/store")
+
+
+@pytest.mark.parametrize(
+    "scenario", [forks.use_in_both, forks.outlive_the_parent, forks.fork_amid_threads]
+)
+def test_survives_a_fork(tmp_path, scenario):
+    alone(scenario, f"file:///{tmp_path}/store")

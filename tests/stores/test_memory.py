@@ -3,6 +3,8 @@ import pytest
 from askonce import InputError, open_store
 from askonce.stores.memory import MemoryStore
 from askonce.testing import Opener, Raw, StoreTests
+from tests.alone import alone
+from tests.stores import forks
 
 
 class TestMemoryStore(StoreTests):
@@ -90,8 +92,17 @@ def test_each_url_opens_a_store_of_its_own():
 
 @pytest.mark.parametrize(
     "url",
-    ["memory://?max_bytes=lots", "memory://?max_bytes=-1", "memory://?max_bytes=", "memory://?size=1"],
+    [
+        "memory://?max_bytes=lots",
+        "memory://?max_bytes=-1",
+        "memory://?max_bytes=",
+        "memory://?size=1",
+    ],
 )
 def test_refuses_options_it_cannot_use(url):
     with pytest.raises(InputError):
         open_store(url)
+
+
+def test_a_fork_amid_threads_does_not_lock_the_child_out():
+    alone(forks.fork_amid_threads, "memory://")

@@ -3,11 +3,12 @@
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 
 class Guard(Protocol):
-    """Be a lock, or what can be held still like one."""
+    """Be a lock, or what can be held like one."""
 
     def acquire(self) -> object: ...
 
@@ -23,6 +24,48 @@ _turn = threading.Lock()
 def hold_still(guard: Guard) -> None:
     """Hold this guard during every fork, so that no thread is inside it as the child begins."""
     _guards.add(guard)
+
+
+class Room:
+    """Let any number of threads in, and nobody while it is held: then it is empty and tidied up.
+
+    For what must not cross a fork (open files with locks), `tidy_up` closes it.
+    """
+
+    def __init__(self, tidy_up: Callable[[], None]) -> None:
+        self._tidy_up = tidy_up
+        self._inside = 0
+        self._wanted = False
+        self._changed = threading.Condition()
+        hold_still(self)
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._wanted:
+                self._changed.wait()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            if self._wanted:
+                self._changed.notify_all()
+
+    def acquire(self) -> None:
+        """Wait until everybody is out, tidy up, and keep the door shut."""
+        self._changed.acquire()
+        while self._wanted:
+            self._changed.wait()
+        self._wanted = True
+        while self._inside:
+            self._changed.wait()
+        self._tidy_up()
+
+    def release(self) -> None:
+        """Open the door again."""
+        self._wanted = False
+        self._changed.notify_all()
+        self._changed.release()
 
 
 def _hold() -> None:

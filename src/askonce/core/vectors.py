@@ -91,7 +91,7 @@ class Table:
     """Gather the vectors of one call, row by row, from entries as they arrive.
 
     `good` tells which rows are there. All good rows have one length: the `dimensions` asked for,
-    else that of the model's own answers, else that of most entries.
+    else that of the model's own answers, stored ones too, else that of most entries.
     """
 
     def __init__(self, bindings: entry.Words, *, dimensions: int | None, now: float) -> None:
@@ -133,7 +133,8 @@ class Table:
         whole, headers = entry.headers_of(blobs)
         valid = entry.whole_rows(whole, headers) & (headers["expires"] > self._now)
         bound = headers["binding"]
-        own = (bound == self._bindings[indices]) | (bound == 0)
+        mine = bound == self._bindings[indices]
+        own = mine | (bound == 0)
         foreign = valid & ~own
         for codec, dtype in codecs.VECTOR_DTYPES.items():
             chosen = valid & own & (headers["codec"] == codec)
@@ -145,6 +146,8 @@ class Table:
                 alike = chosen & (headers["payload_length"] == length)
                 start = entry.HEADER_LENGTH
                 payload = whole[:, start : start + length].view(dtype)
+                if not self._known and (alike & mine).any():
+                    self.learn(payload.shape[1])
                 if alike.all():
                     fits = self._fill(indices, payload)
                 else:

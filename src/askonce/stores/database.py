@@ -3,10 +3,9 @@
 import contextlib
 import os
 import sqlite3
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -16,8 +15,6 @@ from askonce.errors import StoreError
 T = TypeVar("T")
 
 _BUSY_SECONDS = 30.0
-_PAGE_SIZE = 32768
-"""Vectors of 1,536 float32 fit five to a page of this size; smaller pages waste a quarter."""
 
 
 class Database:
@@ -36,16 +33,9 @@ class Database:
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do work on a connection of our own. Raises StoreError that says what is wrong."""
         try:
-            connection = self._connections.borrow()
-            healthy = False
-            try:
-                outcome = work(connection)
-                healthy = True
-            finally:
-                self._connections.give_back(connection, healthy=healthy)
+            return self._connections.use(work)
         except (sqlite3.Error, UnicodeEncodeError) as error:
             raise StoreError(f"{self.path}: {_explain(error)}") from error
-        return outcome
 
     def close(self) -> None:
         """Close every connection; work under way finishes first."""
@@ -64,9 +54,9 @@ class Database:
             raise StoreError(f"cannot make the SQLite store {self.path}: {error}") from error
 
 
-def create(connection: sqlite3.Connection, schema: str) -> None:
+def create(connection: sqlite3.Connection, schema: str, *, page_size: int) -> None:
     """Make tables that are not there yet, also when several processes do so at once."""
-    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+    connection.execute(f"PRAGMA page_size = {page_size}")
     persist(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
     with transaction(connection):
         for statement in schema.split(";"):
@@ -74,7 +64,7 @@ def create(connection: sqlite3.Connection, schema: str) -> None:
 
 
 @contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Generator[None]:
     """Do all or nothing, as the only writer."""
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -110,70 +100,43 @@ def persist(attempt: Callable[[], T]) -> T:
 class _Connections:
     """Lend the connections to one file, each to one thread at a time.
 
-    SQLite's connections must not cross a fork, open or idle: the child would believe to hold
-    locks that only its parent has, and lose what it writes once the parent closes the file. So
-    before a fork (`acquire`) all come home and are closed.
+    SQLite's connections must not cross a fork, not even idle: the child would believe to hold
+    locks that only its parent has, and lose what it writes once the parent closes the file.
     """
 
     def __init__(self, path: Path, synchronous: str) -> None:
         self._path = path
         self._synchronous = synchronous
         self._idle: list[sqlite3.Connection] = []
-        self._lent = 0
         self._closed = False
-        self._forking = False
-        self._changed = threading.Condition()
-        fork.hold_still(self)
+        self._room = fork.Room(self._close_idle)
 
-    def borrow(self) -> sqlite3.Connection:
-        with self._changed:
-            while self._forking:
-                self._changed.wait()
+    def use(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with self._room:
             if self._closed:
                 raise StoreError(f"{self._path}: the store is closed")
-            self._lent += 1
-            if self._idle:
-                return self._idle.pop()
-        try:
-            return _connect(self._path, self._synchronous)
-        except BaseException:
-            with self._changed:
-                self._one_less_lent()
-            raise
-
-    def give_back(self, connection: sqlite3.Connection, *, healthy: bool) -> None:
-        with self._changed:
-            if healthy and not self._closed:
-                self._idle.append(connection)
-            else:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = _connect(self._path, self._synchronous)
+            try:
+                outcome = work(connection)
+            except BaseException:
                 connection.close()
-            self._one_less_lent()
+                raise
+            self._idle.append(connection)
+            if self._closed:
+                self._close_idle()
+            return outcome
 
     def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._close_idle()
-
-    def acquire(self) -> None:
-        self._changed.acquire()
-        self._forking = True
-        while self._lent:
-            self._changed.wait()
+        self._closed = True
         self._close_idle()
 
-    def release(self) -> None:
-        self._forking = False
-        self._changed.notify_all()
-        self._changed.release()
-
-    def _one_less_lent(self) -> None:
-        self._lent -= 1
-        if self._forking:
-            self._changed.notify_all()
-
     def _close_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
 
 def _connect(path: Path, synchronous: str) -> sqlite3.Connection:

@@ -40,7 +40,6 @@ class LMDBStore(Store):
 
     def __init__(self, path: str | os.PathLike[str], *, map_size: int | None = None) -> None:
         self.path = Path(path).absolute()
-        self._map_size = map_size
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file; an LMDB store is a folder")
         try:
@@ -48,7 +47,7 @@ class LMDBStore(Store):
         except OSError as error:
             raise StoreError(f"cannot make the LMDB store {self.path}: {error}") from error
         self._closed = False
-        self._shared = _share(self.path, map_size)
+        self._environment = _share(self.path, map_size)
 
     @classmethod
     def open(cls, location: Location) -> "LMDBStore":
@@ -96,57 +95,71 @@ class LMDBStore(Store):
         if not self._closed:
             self._closed = True
             self._close_leases()
-            _release(self._shared)
+            _release(self._environment)
 
     def _with(self, work: Callable[[Any], T]) -> T:
         if self._closed:
             raise StoreError(f"{self.path}: the store is closed")
-        if self._shared.process != os.getpid():
-            self._shared = _share(self.path, self._map_size)
         try:
-            return work(self._shared.environment)
+            return self._environment.use(work)
         except lmdb.Error as error:
             raise StoreError(f"{self.path}: {_explain(error)}") from error
 
 
-class _Shared:
-    """Be the one environment that a process may have open for a path."""
+class _Environment:
+    """Be the one environment that a process may have open for a path.
+
+    It must not cross a fork: it is closed before, and opened again when next used.
+    """
 
     def __init__(self, path: Path, map_size: int | None) -> None:
         self.path = path
-        self.process = os.getpid()
         self.users = 0
-        self.environment = _open(path, map_size)
+        self._map_size = map_size
+        self._opened: Any = _open(path, map_size)
+        self._opening = threading.Lock()
+        self.room = fork.Room(self._close)
+
+    def use(self, work: Callable[[Any], T]) -> T:
+        with self.room:
+            return work(self._opened or self._open_again())
+
+    def _open_again(self) -> Any:
+        with self._opening:
+            if not self.users:
+                raise StoreError(f"{self.path}: the store is closed")
+            if self._opened is None:
+                self._opened = _open(self.path, self._map_size)
+            return self._opened
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
 
-_environments: dict[Path, _Shared] = {}
-_strangers: list[_Shared] = []
-"""Environments inherited through a fork, kept so that nothing ever closes them."""
+_environments: dict[Path, _Environment] = {}
 _lock = threading.Lock()
 fork.hold_still(_lock)
 
 
-def _share(path: Path, map_size: int | None) -> _Shared:
+def _share(path: Path, map_size: int | None) -> _Environment:
     real = path.resolve()
     with _lock:
-        shared = _environments.get(real)
-        if shared is not None and shared.process != os.getpid():
-            _strangers.append(shared)
-            shared = None
-        if shared is None:
-            shared = _environments[real] = _Shared(real, map_size)
-        shared.users += 1
-        return shared
+        environment = _environments.get(real)
+        if environment is None:
+            environment = _environments[real] = _Environment(real, map_size)
+        environment.users += 1
+        return environment
 
 
-def _release(shared: _Shared) -> None:
+def _release(environment: _Environment) -> None:
     with _lock:
-        if shared.process != os.getpid():
-            return
-        shared.users -= 1
-        if not shared.users:
-            _environments.pop(shared.path, None)
-            shared.environment.close()
+        environment.users -= 1
+        if not environment.users:
+            _environments.pop(environment.path, None)
+            environment.room.acquire()
+            environment.room.release()
 
 
 def _open(path: Path, map_size: int | None) -> Any:

@@ -20,6 +20,11 @@ T = TypeVar("T")
 
 FORMAT = 1
 _READ_AT_ONCE = 500
+PAGE_SIZE = 32768
+"""Vectors of 1,536 float32 fit five to a page of this size; smaller pages waste a quarter."""
+
+SMALL_PAGE_SIZE = 4096
+"""For entries written one at a time: each write puts every page it touches into the log."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS askonce_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -51,12 +56,13 @@ class SQLiteStore(Store):
 
     Write-ahead logging lets readers go on while one process writes. A commit survives the death
     of the process at once; after a power cut the last commits may be missing, none is torn.
+    `page_size` is for a new file; one that is there keeps its own.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, page_size: int = PAGE_SIZE) -> None:
         self.path = Path(path).absolute()
         self._database = Database(self.path)
-        self._database.run(_prepare)
+        self._database.run(functools.partial(_prepare, path=self.path, page_size=page_size))
 
     @classmethod
     def open(cls, location: Location) -> "SQLiteStore":
@@ -88,16 +94,16 @@ class SQLiteStore(Store):
         self._database.close()
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, page_size: int) -> None:
     """Make the tables or refuse a newer format."""
     found = _format_of(connection)
     if found is None:
-        create(connection, _SCHEMA)
+        create(connection, _SCHEMA, page_size=page_size)
         connection.execute("INSERT OR IGNORE INTO askonce_meta VALUES ('format', ?)", (FORMAT,))
         found = _format_of(connection)
     if found != FORMAT:
         raise StoreError(
-            f"the file holds format {found}, which a newer askonce wrote, and this one knows "
+            f"{path} holds format {found}, which a newer askonce wrote, and this one knows "
             f"format {FORMAT}; update askonce or choose another file"
         )
 

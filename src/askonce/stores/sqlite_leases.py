@@ -2,7 +2,6 @@
 
 import functools
 import sqlite3
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,6 @@ class SQLiteLeases(Leases):
     def __init__(self, database: Database | Path, seconds: float = DEFAULT_SECONDS) -> None:
         super().__init__(seconds)
         self._given = database
-        self._opening = threading.Lock()
 
     def take(self, keys: Sequence[str], holder: str, seconds: float) -> list[str]:
         now = time.time()
@@ -66,5 +64,5 @@ class SQLiteLeases(Leases):
         if isinstance(database, Path):
             database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             database = Database(database, synchronous="OFF")
-        database.run(lambda connection: create(connection, _SCHEMA))
+        database.run(lambda connection: create(connection, _SCHEMA, page_size=4096))
         return database

@@ -37,9 +37,11 @@ class ByteStoreAdapter(Store):
             self.byte_store.mdelete(list(keys))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        # The prefix is ours to look at: LangChain's own file store takes it for a folder.
+        # The prefix is ours to look at: LangChain's own file store takes it for a folder. And
+        # a store that is a dict must not change while its keys are given out.
         with self._failures():
-            yield from (key for key in self.byte_store.yield_keys() if key.startswith(prefix))
+            found = [key for key in self.byte_store.yield_keys() if key.startswith(prefix)]
+        yield from found
 
     def close(self) -> None:
         """Do nothing: the byte store belongs to whoever made it."""
@@ -58,9 +60,13 @@ class ByteStoreAdapter(Store):
 
     async def akeys(self, prefix: str = "") -> AsyncIterator[str]:
         with self._failures():
-            async for key in self.byte_store.ayield_keys():  # pyright: ignore[reportGeneralTypeIssues]
-                if key.startswith(prefix):
-                    yield key
+            found = [
+                key
+                async for key in self.byte_store.ayield_keys()  # pyright: ignore[reportGeneralTypeIssues]
+                if key.startswith(prefix)
+            ]
+        for key in found:
+            yield key
 
     def _checked(self, keys: Sequence[str], values: Sequence[object]) -> list[bytes | None]:
         if len(values) != len(keys):

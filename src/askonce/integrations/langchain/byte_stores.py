@@ -58,15 +58,14 @@ class StoreByteStore(ByteStore):
             yield key
 
     def _entries(self, pairs: Sequence[tuple[str, bytes]]) -> dict[str, bytes]:
-        entries = dict(pairs)
-        self._checked(list(entries))
-        for key, value in entries.items():
+        keys = self._checked([key for key, _ in pairs])
+        for key, value in pairs:
             if not isinstance(value, bytes | bytearray | memoryview):
                 raise InputTypeError(
                     f"the value of {key!r} is a {type(value).__qualname__}; "
                     "a byte store keeps bytes only"
                 )
-        return {key: bytes(value) for key, value in entries.items()}
+        return {key: bytes(value) for key, (_, value) in zip(keys, pairs, strict=True)}
 
     def _checked(self, keys: Sequence[str]) -> list[str]:
         for key in keys:
@@ -121,14 +120,13 @@ class LocalFileStore(StoreByteStore):
         super().__init__(self._files)
 
     def _get_full_path(self, key: str) -> Path:
-        self._checked([key])
-        return self._files.path_of(key)
+        return self._files.path_of(*self._checked([key]))
 
     def _checked(self, keys: Sequence[str]) -> list[str]:
         keys = super()._checked(keys)
         for key in keys:
             _check(key)
-        return keys
+        return [posixpath.normpath(key) if _UNTIDY.search(key) else key for key in keys]
 
     def _checked_prefix(self, prefix: str | None) -> str:
         if prefix:
@@ -137,6 +135,8 @@ class LocalFileStore(StoreByteStore):
 
 
 _ALLOWED = re.compile(r"[ -\[\]-~]+")
+_UNTIDY = re.compile(r"(?:^|/)(?:\.?/|\.?\Z)")
+"""Segments that are empty or a dot: LangChain, too, takes the path without them."""
 
 
 def _check(key: str) -> None:
@@ -146,7 +146,6 @@ def _check(key: str) -> None:
         raise InvalidKeyException(f"the key {key!r} leads outside of the store's folder")
 
 
-_LANGCHAIN_KEY = re.compile(r"[a-zA-Z0-9_.\-][a-zA-Z0-9_.\-/]*")
 _PATH = re.compile(
     rf"(?!{re.escape(WORK_FOLDER)}(?:/|\Z))"
     r"(?:(?!\.\.?(?:/|\Z))[a-zA-Z0-9_.\-]{1,255}(?:/(?!\Z)|\Z))+"
@@ -175,10 +174,6 @@ class _Files(FileStore):
     def _path_of(self, key: str) -> str:
         if _PATH.fullmatch(key):
             return self._root + key.replace("/", os.sep)
-        if _LANGCHAIN_KEY.fullmatch(key) and ".." not in key.split("/"):
-            cleaned = posixpath.normpath(key)
-            if _PATH.fullmatch(cleaned):
-                return self._root + cleaned.replace("/", os.sep)
         first, *others = map(_name, key.split("/"))
         if first == WORK_FOLDER:
             first = quote_segment(first)

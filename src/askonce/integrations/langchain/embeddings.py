@@ -98,7 +98,7 @@ class CacheBackedEmbeddings(Embeddings):
         """
         name_keys = key_maker(key_encoder, namespace)
         if not namespace and isinstance(key_encoder, str):
-            _warn_about_no_namespace(key_encoder)
+            _warn_about_no_namespace(key_encoder, frames=2)
         documents = EmbeddingStore(
             ForeignValues(as_store(document_embedding_cache)),
             underlying_embeddings,
@@ -173,9 +173,9 @@ def _kept_in(store: object, model: Embeddings) -> EmbeddingStore:
     if isinstance(store, EmbeddingStore):
         return store if store.model is model else dataclasses.replace(store, model=model)
     if holds_bytes(store):
-        _warn_about_no_namespace("sha1")
-        name_keys = key_maker("sha1", "")
-        return EmbeddingStore(ForeignValues(as_store(store)), model, "", DOCUMENTS, name_keys)
+        entries = ForeignValues(as_store(store))
+        _warn_about_no_namespace("sha1", frames=3)
+        return EmbeddingStore(entries, model, "", DOCUMENTS, key_maker("sha1", ""))
     if isinstance(store, BaseStore):
         return EmbeddingStore(VectorLists(store), model, "", DOCUMENTS, list)
     raise InputTypeError(
@@ -221,8 +221,8 @@ def _single(text: str) -> list[str]:
     return [text]
 
 
-def _warn_about_no_namespace(key_encoder: str) -> None:
-    """Warn once a process; LangChain's tests know the flag by this name."""
+def _warn_about_no_namespace(key_encoder: str, *, frames: int) -> None:
+    """Warn once a process, `frames` above; LangChain's tests know the flag by this name."""
     global _warned_about_sha1  # noqa: PLW0603
     if _warned_about_sha1:
         return
@@ -238,5 +238,5 @@ def _warn_about_no_namespace(key_encoder: str) -> None:
         "keeps models apart without one, but in a cache that LangChain wrote it cannot tell "
         f"whose vectors they are.{digest}",
         UserWarning,
-        stacklevel=3,
+        stacklevel=frames + 1,
     )

@@ -1,0 +1,17 @@
+import pytest
+
+from askonce.cli import main
+from tests.cli.helpers import Result
+
+
+@pytest.fixture
+def askonce(capsys, tmp_path, monkeypatch):
+    """Run a command line in a fresh folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return Result(code, printed.out, printed.err)
+
+    return run
