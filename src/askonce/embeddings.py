@@ -1,6 +1,14 @@
 """Embeddings that are asked for once: the flow, and the class around it."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,16 +16,19 @@ import numpy as np
 
 from askonce.core import entry, flow, policy, vectors
 from askonce.core.flight import Flight, Flights
-from askonce.core.flow import Call, Read, Step, Tell, Wait, Write
+from askonce.core.flow import Call, Claim, Pause, Read, Release, Step, Tell, Wait, Write
 from askonce.core.keys import Identity, Subject, namespace_prefix, utf8
 from askonce.core.store import Store
 from askonce.core.vectors import Indices, Vectors
 from askonce.errors import AnswerError, InputError, InputTypeError
 from askonce.events import Event, Observer, log
+from askonce.lookahead import ain_order, in_order
 from askonce.stores import open_store
 
 DEFAULT_BATCH_SIZE = 100
 DEFAULT_WAIT = 300.0
+_WINDOW = 512
+_POLL = 0.02
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,7 @@ class Inputs:
         name_keys: Callable[[Sequence[str]], list[str]] | None = None,
     ) -> "Inputs":
         """Check texts, let equal ones fall together, and name their keys."""
-        if isinstance(texts, str | bytes):
-            raise InputTypeError("texts is one string; give a list of strings, like [text]")
+        _refuse_one_string(texts)
         try:
             texts = list(texts)
             digests = subject.digests(map(utf8, texts))
@@ -79,6 +89,11 @@ def _distinct(keys: list[str], spare_keys: list[str]) -> list[str]:
         spare if key in seen or seen.add(key) else key  # type: ignore[func-returns-value]
         for key, spare in zip(keys, spare_keys, strict=True)
     ]
+
+
+def _refuse_one_string(texts: object) -> None:
+    if isinstance(texts, str | bytes):
+        raise InputTypeError("texts is one string; give a list of strings, like [text]")
 
 
 def _not_strings(texts: object) -> InputTypeError:
@@ -121,23 +136,31 @@ def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
     if missing.size:
         yield Tell(Event("miss", len(missing), subject.namespace, subject.model))
     overdue: set[str] = set()
+    elsewhere: set[str] = set()
+    waited = 0.0
     while (missing := table.missing()).size:
         wanted = {keys[index]: index for index in missing.tolist()}
-        flight = terms.flights.claim(wanted, limit=terms.batch_size)
+        here = [key for key in wanted if key not in elsewhere]
+        if not here:
+            yield Pause(_POLL)
+            waited += _POLL
+            elsewhere.clear()
+            continue
+        flight = terms.flights.claim(here, limit=terms.batch_size)
         if flight is None:
-            for other in terms.flights.under_way(wanted):
+            for other in terms.flights.under_way(here):
                 landed = yield Wait(other, terms.wait)
                 if landed is None:
                     overdue.update(other.keys)
                 else:
                     brought = [key for key in other.keys if key in wanted and key in landed]
-                    places = np.array([wanted[key] for key in brought], np.intp)
-                    table.put(places, [landed[key] for key in brought])
-            if not overdue.intersection(wanted):
+                    table.put(_places(wanted, brought), [landed[key] for key in brought])
+            if not overdue.intersection(here):
                 continue
-            late = [key for key in wanted if key in overdue][: terms.batch_size]
+            late = [key for key in here if key in overdue][: terms.batch_size]
             flight = terms.flights.take_over(late)
-        yield from _ask(flight, wanted, inputs, table, terms)
+        patient = waited < terms.wait and overdue.isdisjoint(flight.keys)
+        elsewhere |= yield from _ask(flight, wanted, inputs, table, terms, patient=patient)
     return table.take(inputs.positions)
 
 
@@ -152,20 +175,25 @@ def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, vectors.T
 
 def _look_up(
     places: Indices, inputs: Inputs, table: vectors.Table
-) -> Generator[Step, Any, dict[str, bytes]]:
-    """Fill the table from the store; a key with an entry not ours gives way to a spare."""
-    keys = inputs.keys
-    wanted = [keys[place] for place in places.tolist()]
-    blobs = yield Read(wanted)
-    foreign = table.put(places, blobs)
-    found = {key: blob for key, blob in zip(wanted, blobs, strict=True) if blob is not None}
-    if foreign.size and inputs.spare_keys is not None:
-        _give_way(foreign, inputs)
-        wanted = [keys[place] for place in foreign.tolist()]
-        blobs = yield Read(wanted)
-        table.put(foreign, blobs)
-        found |= {key: blob for key, blob in zip(wanted, blobs, strict=True) if blob is not None}
-    return found
+) -> Generator[Step, Any, dict[int, bytes]]:
+    """Fill the table from the store; a key with an entry not ours gives way to a spare.
+
+    Gives back the entries that are there but were of no use. The store is read a window at a
+    time, so that what is read is still in the processor's cache when it is checked and copied.
+    """
+    useless: dict[int, bytes] = {}
+    for start in range(0, len(places), _WINDOW):
+        window = places[start : start + _WINDOW]
+        blobs = yield Read([inputs.keys[place] for place in window.tolist()])
+        foreign = table.put(window, blobs)
+        if foreign.size and inputs.spare_keys is not None:
+            _give_way(foreign, inputs)
+            spare = yield Read([inputs.keys[place] for place in foreign.tolist()])
+            table.put(foreign, spare)
+        for index in (~table.good[window]).nonzero()[0].tolist():
+            if (blob := blobs[index]) is not None:
+                useless[int(window[index])] = blob
+    return useless
 
 
 def _give_way(foreign: Indices, inputs: Inputs) -> None:
@@ -176,40 +204,56 @@ def _give_way(foreign: Indices, inputs: Inputs) -> None:
 
 
 def _ask(
-    flight: Flight, wanted: Mapping[str, int], inputs: Inputs, table: vectors.Table, terms: Terms
-) -> Generator[Step, Any, None]:
-    """Lead one flight: look again, ask for what is still missing, store it, land."""
+    flight: Flight,
+    wanted: Mapping[str, int],
+    inputs: Inputs,
+    table: vectors.Table,
+    terms: Terms,
+    *,
+    patient: bool,
+) -> Generator[Step, Any, set[str]]:
+    """Lead one flight: claim, look again, ask for what is still missing, store it, land.
+
+    Gives back the keys that another process is asking for; an impatient caller asks for all.
+    """
     brought: dict[str, bytes] = {}
     try:
-        places = np.array([wanted[key] for key in flight.keys], np.intp)
-        brought = yield from _look_up(places, inputs, table)
+        granted: Sequence[str] = flight.keys
+        if patient:
+            granted = yield Claim(flight.keys)
+        useless = yield from _look_up(_places(wanted, flight.keys), inputs, table)
+        places = _places(wanted, granted)
         places = places[~table.good[places]]
-        if not places.size:
-            return
-        texts = [inputs.texts[place] for place in places.tolist()]
-        answer = yield Call(texts)
-        rows = vectors.rows_of(answer, len(texts))
-        _check_dimensions(rows.shape[1], inputs.subject, terms)
-        table.learn(rows.shape[1])
-        if brought:
-            # Only now is it known how long the model's vectors are, and so which entries fit.
-            there = [brought.get(inputs.keys[place]) for place in places.tolist()]
-            _give_way(table.put(places, there), inputs)
-            open_ones = ~table.good[places]
-            places, rows = places[open_ones], rows[open_ones]
-        expires = policy.expires_at(terms.ttl, now=terms.now)
-        blobs = vectors.pack(rows, inputs.bindings[places], created=terms.now, expires=expires)
-        fresh = {
-            inputs.keys[place]: blob for place, blob in zip(places.tolist(), blobs, strict=True)
-        }
-        stored = yield Write(fresh, expires)
-        brought |= fresh
-        table.put(places, blobs)
-        if stored:
-            subject = inputs.subject
-            yield Tell(Event("stored", len(fresh), subject.namespace, subject.model))
+        if places.size:
+            texts = [inputs.texts[place] for place in places.tolist()]
+            answer = yield Call(texts)
+            rows = vectors.rows_of(answer, len(texts))
+            _check_dimensions(rows.shape[1], inputs.subject, terms)
+            table.learn(rows.shape[1])
+            if useless:
+                # Only now is it known how long the model's vectors are, and so which entries fit.
+                there = [useless.get(place) for place in places.tolist()]
+                _give_way(table.put(places, there), inputs)
+                open_ones = ~table.good[places]
+                places, rows = places[open_ones], rows[open_ones]
+            expires = policy.expires_at(terms.ttl, now=terms.now)
+            bindings = inputs.bindings[places]
+            blobs = vectors.pack(rows, bindings, created=terms.now, expires=expires)
+            brought = dict(zip((inputs.keys[p] for p in places.tolist()), blobs, strict=True))
+            stored = yield Write(brought, expires)
+            table.put(places, blobs)
+            if stored:
+                subject = inputs.subject
+                yield Tell(Event("stored", len(brought), subject.namespace, subject.model))
     finally:
         terms.flights.land(flight, brought)
+    if patient:
+        yield Release(granted)
+    return set(flight.keys).difference(granted)
+
+
+def _places(wanted: Mapping[str, int], keys: Sequence[str]) -> Indices:
+    return np.array([wanted[key] for key in keys], np.intp)
 
 
 def _check_dimensions(dimensions: int, subject: Subject, terms: Terms) -> None:
@@ -290,6 +334,24 @@ class EmbeddingCache:
         """Embed documents without blocking the event loop; see `embed`."""
         subject, (_, call) = self._documents
         return await self._arun(self._flow(texts, subject), call)
+
+    def embed_iter(
+        self, texts: Iterable[str], *, window: int = 1024, at_once: int = 2
+    ) -> Iterator[Vectors]:
+        """Embed any number of documents: arrays of up to `window` vectors, in order.
+
+        Takes the texts as they come and holds at most `at_once` + 1 windows in memory; while one
+        is used, others are read, asked for and stored. Raises what `embed` raises, in its turn.
+        """
+        _refuse_one_string(texts)
+        return in_order(self.embed, texts, size=window, at_once=at_once)
+
+    def aembed_iter(
+        self, texts: Iterable[str], *, window: int = 1024, at_once: int = 2
+    ) -> AsyncIterator[Vectors]:
+        """Embed any number of documents without blocking the event loop; see `embed_iter`."""
+        _refuse_one_string(texts)
+        return ain_order(self.aembed, texts, size=window, at_once=at_once)
 
     def embed_query(self, text: str) -> Vectors:
         """Embed one query: an array of shape (dimensions,); see `embed`."""

@@ -1,7 +1,7 @@
 """Flows and the two functions that know how to wait.
 
-A flow is a generator: it yields what it needs (`Read`, `Write`, `Call`, `Wait`, `Tell`) and is
-sent the outcome. `run` carries the steps out in a thread, `arun` in an event loop. They are
+A flow is a generator: it yields what it needs (`Read`, `Write`, `Call`, …) and is sent the
+outcome. `run` carries the steps out in a thread, `arun` in an event loop. They are
 also the only place where a broken store becomes a miss and where events are sent.
 """
 
@@ -10,7 +10,7 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -52,13 +52,34 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """Claim keys among processes; sent those that were granted."""
+
+    keys: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Release claimed keys; sent nothing. What a flow leaves claimed is released at its end."""
+
+    keys: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Let some time pass; sent nothing."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Tell the observer; sent nothing."""
 
     event: Event
 
 
-Step = Read | Write | Call | Wait | Tell
+Step = Read | Write | Call | Wait | Claim | Release | Pause | Tell
 Flow = Generator[Step, Any, Any]
 
 _log = logging.getLogger("askonce")
@@ -66,11 +87,12 @@ _log = logging.getLogger("askonce")
 
 def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observer) -> Any:
     """Carry out a flow in this thread and give its result."""
+    held: set[str] = set()
     try:
         step = next(flow)
         while True:
             try:
-                outcome: Any
+                outcome: Any = None
                 match step:
                     case Read(keys):
                         outcome = _read(store, keys, observe)
@@ -80,8 +102,15 @@ def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observ
                         outcome = call(argument)
                     case Wait(flight, seconds):
                         outcome = _wait(flight, seconds)
+                    case Claim(keys):
+                        outcome = _claim(store, keys, observe)
+                        held.update(outcome)
+                    case Release(keys):
+                        held.difference_update(keys)
+                        _release(store, keys, observe)
+                    case Pause(seconds):
+                        time.sleep(seconds)
                     case Tell(event):
-                        outcome = None
                         tell(observe, event)
                     case _:
                         assert_never(step)
@@ -91,15 +120,19 @@ def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observ
                 step = flow.send(outcome)
     except StopIteration as end:
         return end.value
+    finally:
+        if held:
+            _release(store, held, observe)
 
 
 async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observer) -> Any:
     """Carry out a flow in this event loop and give its result."""
+    held: set[str] = set()
     try:
         step = next(flow)
         while True:
             try:
-                outcome: Any
+                outcome: Any = None
                 match step:
                     case Read(keys):
                         outcome = await _aread(store, keys, observe)
@@ -109,8 +142,15 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
                         outcome = await call(argument)
                     case Wait(flight, seconds):
                         outcome = await _await(flight, seconds)
+                    case Claim(keys):
+                        outcome = await _aclaim(store, keys, observe)
+                        held.update(outcome)
+                    case Release(keys):
+                        held.difference_update(keys)
+                        await _arelease(store, keys, observe)
+                    case Pause(seconds):
+                        await asyncio.sleep(seconds)
                     case Tell(event):
-                        outcome = None
                         tell(observe, event)
                     case _:
                         assert_never(step)
@@ -120,6 +160,9 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
                 step = flow.send(outcome)
     except StopIteration as end:
         return end.value
+    finally:
+        if held:
+            _release(store, held, observe)
 
 
 def _read(store: Store, keys: Sequence[str], observe: Observer) -> list[bytes | None]:
@@ -175,6 +218,39 @@ async def _await(flight: Flight, seconds: float) -> Mapping[str, bytes] | None:
             return await asyncio.shield(asyncio.wrap_future(flight.landed))
     except TimeoutError:
         return None
+
+
+def _claim(store: Store, keys: Sequence[str], observe: Observer) -> Sequence[str]:
+    """Claim keys; where claims cannot be had everyone may ask."""
+    try:
+        return keys if store.leases is None else store.leases.claim(keys)
+    except Exception as error:
+        tell(observe, _failure(error, len(keys)))
+        return keys
+
+
+async def _aclaim(store: Store, keys: Sequence[str], observe: Observer) -> Sequence[str]:
+    try:
+        return keys if store.leases is None else await store.leases.aclaim(keys)
+    except Exception as error:
+        tell(observe, _failure(error, len(keys)))
+        return keys
+
+
+def _release(store: Store, keys: Collection[str], observe: Observer) -> None:
+    try:
+        if store.leases is not None:
+            store.leases.release(keys)
+    except Exception as error:
+        tell(observe, _failure(error, len(keys)))
+
+
+async def _arelease(store: Store, keys: Collection[str], observe: Observer) -> None:
+    try:
+        if store.leases is not None:
+            await store.leases.arelease(keys)
+    except Exception as error:
+        tell(observe, _failure(error, len(keys)))
 
 
 def tell(observe: Observer, event: Event) -> None:

@@ -10,6 +10,7 @@ from typing import Self
 
 from askonce.core.entry import NEVER
 from askonce.core.flight import Flights
+from askonce.core.lease import Leases
 
 _DELETE_AT_ONCE = 1000
 
@@ -27,6 +28,11 @@ class Store(ABC):
     def flights(self) -> Flights:
         """Give the calls under way on behalf of this store."""
         return Flights()
+
+    @functools.cached_property
+    def leases(self) -> Leases | None:
+        """Give what tells other processes what is being asked for; None if there can be none."""
+        return None
 
     @abstractmethod
     def read(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -53,6 +59,11 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of files and connections; a second call does nothing."""
+
+    def _close_leases(self) -> None:
+        leases = self.__dict__.get("leases")
+        if isinstance(leases, Leases):
+            leases.close()
 
     def clear(self, prefix: str) -> int:
         """Delete every key that starts with `prefix` and tell how many there were."""

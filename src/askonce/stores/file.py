@@ -6,6 +6,7 @@ with what is inside it.
 """
 
 import contextlib
+import functools
 import os
 import time
 import urllib.parse
@@ -13,9 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from askonce.core.entry import NEVER
+from askonce.core.lease import Leases
 from askonce.core.store import Store
 from askonce.errors import StoreError
 from askonce.stores import Location
+from askonce.stores.sqlite_leases import SQLiteLeases
 
 WORK_FOLDER = ".askonce"
 """Below the root; holds files that are being written. No key leads into it."""
@@ -57,6 +60,10 @@ class FileStore(Store):
     def path_of(self, key: str) -> Path:
         """Give the path of a key's file, whether it is there or not."""
         return Path(self._path_of(key))
+
+    @functools.cached_property
+    def leases(self) -> Leases:
+        return SQLiteLeases(self._work / "leases" / "leases.db")
 
     def read(self, keys: Sequence[str]) -> list[bytes | None]:
         values: list[bytes | None] = []
@@ -108,7 +115,8 @@ class FileStore(Store):
                 yield key
 
     def close(self) -> None:
-        """Do nothing: no file stays open."""
+        """Let go of the leases; no other file stays open."""
+        self._close_leases()
 
     def _path_of(self, key: str) -> str:
         return self._root + _file_name(key)

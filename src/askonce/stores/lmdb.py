@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 from askonce.core import fork
 from askonce.core.entry import NEVER
 from askonce.core.keys import utf8
+from askonce.core.lease import Leases
 from askonce.core.store import Store
 from askonce.errors import MissingExtraError, StoreError
 from askonce.stores import Location
+from askonce.stores.sqlite_leases import SQLiteLeases
 
 try:
     import lmdb
@@ -54,6 +56,10 @@ class LMDBStore(Store):
         map_size = location.size_option("map_size", 0)
         return cls(location.file_path(), map_size=map_size or None)
 
+    @functools.cached_property
+    def leases(self) -> Leases:
+        return SQLiteLeases(self.path / "leases.db")
+
     def read(self, keys: Sequence[str]) -> list[bytes | None]:
         def work(environment: Any) -> list[bytes | None]:
             with environment.begin() as transaction:
@@ -88,6 +94,7 @@ class LMDBStore(Store):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._close_leases()
             _release(self._environment)
 
     def _with(self, work: Callable[[Any], T]) -> T:

@@ -1,0 +1,105 @@
+"""Leases: among processes, who is asking for what right now.
+
+A claim is good for some seconds and is renewed while its holder lives, so a slow holder keeps
+it and a dead or frozen one loses it. Losing one costs a second call at worst, never an answer.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+DEFAULT_SECONDS = 10.0
+
+
+class Leases(ABC):
+    """Grant each key to one holder at a time.
+
+    A backend fills in `take`, `renew` and `drop`; every one of them is atomic for each key.
+    """
+
+    def __init__(self, seconds: float = DEFAULT_SECONDS) -> None:
+        self.seconds = seconds
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._holder = secrets.token_hex(8)
+        self._held: set[str] = set()
+        self._renewer: threading.Thread | None = None
+
+    @abstractmethod
+    def take(self, keys: Sequence[str], holder: str, seconds: float) -> list[str]:
+        """Give the keys to the holder that no one else holds, and tell which those are."""
+
+    @abstractmethod
+    def renew(self, keys: Sequence[str], holder: str, seconds: float) -> None:
+        """Let the holder keep what it still holds for so many seconds from now."""
+
+    @abstractmethod
+    def drop(self, keys: Sequence[str], holder: str) -> None:
+        """Let others have these keys, as far as the holder still holds them."""
+
+    def close(self) -> None:  # noqa: B027  most have nothing of their own to close
+        """Let go of files and connections of one's own."""
+
+    def claim(self, keys: Sequence[str]) -> list[str]:
+        """Claim keys for this process and keep them until `release`; tell which were granted."""
+        with self._lock:
+            if self._process != os.getpid():
+                # A forked child is another holder, and the renewing thread stayed behind.
+                self._process = os.getpid()
+                self._holder = secrets.token_hex(8)
+                self._held.clear()
+                self._renewer = None
+            holder = self._holder
+        granted = self.take(keys, holder, self.seconds)
+        with self._lock:
+            self._held.update(granted)
+            if self._held and self._renewer is None:
+                self._renewer = threading.Thread(
+                    target=self._keep, name="askonce-leases", daemon=True
+                )
+                self._renewer.start()
+        return granted
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Release claimed keys."""
+        with self._lock:
+            mine = [key for key in keys if key in self._held]
+            self._held.difference_update(mine)
+        if mine:
+            self.drop(mine, self._holder)
+
+    async def aclaim(self, keys: Sequence[str]) -> list[str]:
+        """Claim without blocking the event loop."""
+        claiming = asyncio.ensure_future(asyncio.to_thread(self.claim, keys))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            claiming.add_done_callback(self._release_unwanted)
+            raise
+
+    async def arelease(self, keys: Iterable[str]) -> None:
+        """Release without blocking the event loop."""
+        await asyncio.to_thread(self.release, keys)
+
+    def _release_unwanted(self, claiming: "asyncio.Future[list[str]]") -> None:
+        if not claiming.cancelled() and claiming.exception() is None:
+            with contextlib.suppress(Exception):
+                self.release(claiming.result())
+
+    def _keep(self) -> None:
+        """Renew what is held, time and again, until nothing is."""
+        while True:
+            time.sleep(self.seconds / 3)
+            with self._lock:
+                held = list(self._held)
+                if not held:
+                    self._renewer = None
+                    return
+            # A renewal that fails lets the lease lapse: others will ask too, nothing worse.
+            with contextlib.suppress(Exception):
+                self.renew(held, self._holder, self.seconds)

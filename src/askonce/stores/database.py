@@ -1,0 +1,163 @@
+"""An SQLite file as our stores use it: many threads, many processes, forks, clear errors."""
+
+import contextlib
+import os
+import sqlite3
+import time
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from askonce.core import fork
+from askonce.errors import StoreError
+
+T = TypeVar("T")
+
+_BUSY_SECONDS = 30.0
+
+
+class Database:
+    """Be one SQLite file, made for the owner only, with write-ahead logging.
+
+    `synchronous` "NORMAL" keeps the file whole through a power cut, "OFF" is for what may be lost
+    then.
+    """
+
+    def __init__(self, path: Path, *, synchronous: Literal["NORMAL", "OFF"] = "NORMAL") -> None:
+        self.path = path
+        self._connections = _Connections(path, synchronous)
+        weakref.finalize(self, self._connections.close)
+        self._make_file()
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do work on a connection of our own. Raises StoreError that says what is wrong."""
+        try:
+            return self._connections.use(work)
+        except (sqlite3.Error, UnicodeEncodeError) as error:
+            raise StoreError(f"{self.path}: {_explain(error)}") from error
+
+    def close(self) -> None:
+        """Close every connection; work under way finishes first."""
+        self._connections.close()
+
+    def _make_file(self) -> None:
+        if self.path.is_dir():
+            raise StoreError(f"{self.path} is a folder; an SQLite store is a file")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            os.close(os.open(self.path, flags, 0o600))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise StoreError(f"cannot make the SQLite store {self.path}: {error}") from error
+
+
+def create(connection: sqlite3.Connection, schema: str, *, page_size: int) -> None:
+    """Make tables that are not there yet, also when several processes do so at once."""
+    connection.execute(f"PRAGMA page_size = {page_size}")
+    persist(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
+    with transaction(connection):
+        for statement in schema.split(";"):
+            connection.execute(statement)
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Generator[None]:
+    """Do all or nothing, as the only writer."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def write(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    """Execute a statement for each row, for all of them or none."""
+    if len(rows) == 1:
+        connection.execute(statement, rows[0])
+    else:
+        with transaction(connection):
+            connection.executemany(statement, rows)
+
+
+def persist(attempt: Callable[[], T]) -> T:
+    """Try again while the file is locked: some statements do not wait by themselves."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            return attempt()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+
+
+class _Connections:
+    """Lend the connections to one file, each to one thread at a time.
+
+    SQLite's connections must not cross a fork, not even idle: the child would believe to hold
+    locks that only its parent has, and lose what it writes once the parent closes the file.
+    """
+
+    def __init__(self, path: Path, synchronous: str) -> None:
+        self._path = path
+        self._synchronous = synchronous
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+        self._room = fork.Room(self._close_idle)
+
+    def use(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with self._room:
+            if self._closed:
+                raise StoreError(f"{self._path}: the store is closed")
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = _connect(self._path, self._synchronous)
+            try:
+                outcome = work(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.append(connection)
+            if self._closed:
+                self._close_idle()
+            return outcome
+
+    def close(self) -> None:
+        self._closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+
+def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA cache_size = -16384")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _explain(error: Exception) -> str:
+    message = str(error)
+    if isinstance(error, UnicodeEncodeError):
+        return f"a key that UTF-8 cannot hold: {message}"
+    if "not a database" in message:
+        return "the file is not an SQLite database; choose another path or move the file away"
+    if "readonly" in message or "unable to open" in message:
+        return f"{message}; check that the file and its folder may be written"
+    return message
