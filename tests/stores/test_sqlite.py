@@ -194,7 +194,7 @@ def test_fifty_threads_share_it(tmp_path):
 def test_a_store_forgotten_unclosed_lets_its_files_go(tmp_path):
     store = SQLiteStore(tmp_path / "store.db")
     store.write({"a/1": b"x"})
-    connections = store._connections
+    connections = store._database._connections
     del store
     assert connections._closed
     assert not connections._idle
