@@ -10,10 +10,11 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.stores import BaseStore
 
 from askonce.core import entry, flow, vectors
+from askonce.core.embedding import Inputs, Terms, embed_flow, look_up_flow
 from askonce.core.flow import Write
 from askonce.core.keys import Subject
 from askonce.core.store import Store
-from askonce.embeddings import DEFAULT_BATCH_SIZE, Inputs, Terms, embed_flow, look_up_flow
+from askonce.embeddings import DEFAULT_BATCH_SIZE
 from askonce.events import log
 from askonce.integrations.langchain.fingerprint import fingerprint
 from askonce.integrations.langchain.key_encoders import NameKeys

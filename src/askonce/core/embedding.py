@@ -1,0 +1,255 @@
+"""The flow of a cached embedding call, and what it works on."""
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from askonce.core import entry, policy, vectors
+from askonce.core.flight import Flight, Flights
+from askonce.core.flow import Call, Claim, Pause, Read, Release, Step, Tell, Wait, Write
+from askonce.core.keys import Subject, utf8
+from askonce.core.vectors import Indices, Vectors
+from askonce.errors import AnswerError, InputTypeError
+from askonce.events import Event
+
+DEFAULT_WAIT = 300.0
+_WINDOW = 512
+_POLL = 0.02
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Hold the different texts of one call with their keys.
+
+    `positions` leads from the caller's order to these texts. `spare_keys` are used where a key
+    turns out to hold an entry of another text or model.
+    """
+
+    subject: Subject
+    texts: list[str]
+    keys: list[str]
+    bindings: entry.Words
+    positions: Indices
+    spare_keys: list[str] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        texts: Sequence[str],
+        subject: Subject,
+        name_keys: Callable[[Sequence[str]], list[str]] | None = None,
+    ) -> "Inputs":
+        """Check texts, let equal ones fall together, and name their keys."""
+        refuse_one_string(texts)
+        try:
+            texts = list(texts)
+            digests = subject.digests(map(utf8, texts))
+        except (TypeError, AttributeError):
+            raise _not_strings(texts) from None
+        places: dict[bytes, int] = {}
+        positions = np.fromiter(
+            (places.setdefault(digest, len(places)) for digest in digests), np.intp, len(digests)
+        )
+        if len(places) == len(digests):
+            unique = texts
+        else:
+            first = dict(zip(reversed(digests), reversed(texts), strict=True))
+            unique = [first[digest] for digest in places]
+        own = subject.keys(places)
+        return cls(
+            subject=subject,
+            texts=unique,
+            keys=_distinct(name_keys(unique), own) if name_keys else own,
+            bindings=np.frombuffer(b"".join(places), "<u8")[::4],
+            positions=positions,
+            spare_keys=own if name_keys else None,
+        )
+
+
+def _distinct(keys: list[str], spare_keys: list[str]) -> list[str]:
+    """Give a spare key to every text whose key is taken by an earlier text."""
+    if len(set(keys)) == len(keys):
+        return keys
+    seen: set[str] = set()
+    return [
+        spare if key in seen or seen.add(key) else key  # type: ignore[func-returns-value]
+        for key, spare in zip(keys, spare_keys, strict=True)
+    ]
+
+
+def refuse_one_string(texts: object) -> None:
+    """Raise InputTypeError where one string was given for a list of them."""
+    if isinstance(texts, str | bytes):
+        raise InputTypeError("texts is one string; give a list of strings, like [text]")
+
+
+def _not_strings(texts: object) -> InputTypeError:
+    if not isinstance(texts, Iterable):
+        return InputTypeError(f"texts is a {type(texts).__qualname__}; give a list of strings")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            return InputTypeError(
+                f"texts[{index}] is a {type(text).__qualname__}; only strings can be embedded"
+            )
+    return InputTypeError("texts is not a list of strings")
+
+
+@dataclass
+class Terms:
+    """Hold what an embedding flow needs to know besides its inputs.
+
+    `dimensions` are what the model was asked for, `learned` what it answered with, by subject,
+    and `declared` what it says of itself, which its first answer overrules.
+    """
+
+    flights: Flights
+    batch_size: int
+    dimensions: int | None
+    now: float
+    ttl: float | None = None
+    wait: float = DEFAULT_WAIT
+    learned: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    declared: int | None = None
+
+
+def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
+    """Look up, ask once for what is missing, store each batch as it comes, keep the order."""
+    subject = inputs.subject
+    keys = inputs.keys
+    table = yield from look_up_flow(inputs, terms)
+    missing = table.missing()
+    if hits := len(keys) - len(missing):
+        yield Tell(Event("hit", hits, subject.namespace, subject.model))
+    if missing.size:
+        yield Tell(Event("miss", len(missing), subject.namespace, subject.model))
+    overdue: set[str] = set()
+    elsewhere: set[str] = set()
+    waited = 0.0
+    while (missing := table.missing()).size:
+        wanted = {keys[index]: index for index in missing.tolist()}
+        here = [key for key in wanted if key not in elsewhere]
+        if not here:
+            yield Pause(_POLL)
+            waited += _POLL
+            elsewhere.clear()
+            continue
+        flight = terms.flights.claim(here, limit=terms.batch_size)
+        if flight is None:
+            for other in terms.flights.under_way(here):
+                landed = yield Wait(other, terms.wait)
+                if landed is None:
+                    overdue.update(other.keys)
+                else:
+                    brought = [key for key in other.keys if key in wanted and key in landed]
+                    table.put(_places(wanted, brought), [landed[key] for key in brought])
+            if not overdue.intersection(here):
+                continue
+            late = [key for key in here if key in overdue][: terms.batch_size]
+            flight = terms.flights.take_over(late)
+        patient = waited < terms.wait and overdue.isdisjoint(flight.keys)
+        elsewhere |= yield from _ask(flight, wanted, inputs, table, terms, patient=patient)
+    return table.take(inputs.positions)
+
+
+def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, vectors.Table]:
+    """Look up without asking; afterwards `inputs.keys` tells where each text's entry belongs."""
+    known = terms.dimensions or terms.learned.get(inputs.subject.digest()) or terms.declared
+    table = vectors.Table(inputs.bindings, dimensions=known, now=terms.now)
+    if inputs.keys:
+        yield from _look_up(np.arange(len(inputs.keys)), inputs, table)
+    return table
+
+
+def _look_up(
+    places: Indices, inputs: Inputs, table: vectors.Table
+) -> Generator[Step, Any, dict[int, bytes]]:
+    """Fill the table from the store; a key with an entry not ours gives way to a spare.
+
+    Gives back the entries that are there but were of no use. The store is read a window at a
+    time, so that what is read is still in the processor's cache when it is checked and copied.
+    """
+    useless: dict[int, bytes] = {}
+    for start in range(0, len(places), _WINDOW):
+        window = places[start : start + _WINDOW]
+        blobs = yield Read([inputs.keys[place] for place in window.tolist()])
+        foreign = table.put(window, blobs)
+        if foreign.size and inputs.spare_keys is not None:
+            _give_way(foreign, inputs)
+            spare = yield Read([inputs.keys[place] for place in foreign.tolist()])
+            table.put(foreign, spare)
+        for index in (~table.good[window]).nonzero()[0].tolist():
+            if (blob := blobs[index]) is not None:
+                useless[int(window[index])] = blob
+    return useless
+
+
+def _give_way(foreign: Indices, inputs: Inputs) -> None:
+    """Leave keys to the entries that are there, and use the spare ones."""
+    if inputs.spare_keys is not None:
+        for place in foreign.tolist():
+            inputs.keys[place] = inputs.spare_keys[place]
+
+
+def _ask(
+    flight: Flight,
+    wanted: Mapping[str, int],
+    inputs: Inputs,
+    table: vectors.Table,
+    terms: Terms,
+    *,
+    patient: bool,
+) -> Generator[Step, Any, set[str]]:
+    """Lead one flight: claim, look again, ask for what is still missing, store it, land.
+
+    Gives back the keys that another process is asking for; an impatient caller asks for all.
+    """
+    brought: dict[str, bytes] = {}
+    try:
+        granted: Sequence[str] = flight.keys
+        if patient:
+            granted = yield Claim(flight.keys)
+        useless = yield from _look_up(_places(wanted, flight.keys), inputs, table)
+        places = _places(wanted, granted)
+        places = places[~table.good[places]]
+        if places.size:
+            texts = [inputs.texts[place] for place in places.tolist()]
+            answer = yield Call(texts)
+            rows = vectors.rows_of(answer, len(texts))
+            _check_dimensions(rows.shape[1], inputs.subject, terms)
+            table.learn(rows.shape[1])
+            if useless:
+                # Only now is it known how long the model's vectors are, and so which entries fit.
+                there = [useless.get(place) for place in places.tolist()]
+                _give_way(table.put(places, there), inputs)
+                open_ones = ~table.good[places]
+                places, rows = places[open_ones], rows[open_ones]
+            expires = policy.expires_at(terms.ttl, now=terms.now)
+            bindings = inputs.bindings[places]
+            blobs = vectors.pack(rows, bindings, created=terms.now, expires=expires)
+            brought = dict(zip((inputs.keys[p] for p in places.tolist()), blobs, strict=True))
+            stored = yield Write(brought, expires)
+            table.put(places, blobs)
+            if stored:
+                subject = inputs.subject
+                yield Tell(Event("stored", len(brought), subject.namespace, subject.model))
+    finally:
+        terms.flights.land(flight, brought)
+    if patient:
+        yield Release(granted)
+    return set(flight.keys).difference(granted)
+
+
+def _places(wanted: Mapping[str, int], keys: Sequence[str]) -> Indices:
+    return np.array([wanted[key] for key in keys], np.intp)
+
+
+def _check_dimensions(dimensions: int, subject: Subject, terms: Terms) -> None:
+    expected = terms.dimensions or terms.learned.setdefault(subject.digest(), dimensions)
+    if dimensions != expected:
+        raise AnswerError(
+            f"the model {subject.model!r} answered with vectors of {dimensions} dimensions, "
+            f"but {expected} {'were asked for' if terms.dimensions else 'before'}; "
+            "give each model, and each number of dimensions, a cache of its own"
+        )
