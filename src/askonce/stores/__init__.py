@@ -63,7 +63,7 @@ class Location:
             path = Path(name).expanduser()
         except RuntimeError as error:
             raise InputError(f"{self.url!r}: {error}") from None
-        first = path.parts[0] if len(path.parts) > 1 else ""
+        first = path.parts[0] if len(path.parts) > 1 and not name.startswith("./") else ""
         if first and not Path(first).exists() and Path(os.sep, first).is_dir():
             raise InputError(
                 f"{self.url!r} means the relative path {str(path)!r}, and there is no {first!r} "
