@@ -112,12 +112,9 @@ class Tally:
             self.damaged += 1
 
 
-Group = tuple[str, str, str]
-
-
-def tally(store: Store, *, now: float) -> dict[Group, Tally]:
-    """Count a store's entries by namespace, kind and model, as their keys spell them."""
-    tallies: dict[Group, Tally] = {}
+def tally(store: Store, *, now: float) -> dict[str, Tally]:
+    """Count a store's entries by namespace/kind/model, as their keys spell them."""
+    tallies: dict[str, Tally] = {}
     for keys in batches(store.keys()):
         for key, blob in zip(keys, store.read(keys), strict=True):
             if blob is not None:
@@ -125,13 +122,10 @@ def tally(store: Store, *, now: float) -> dict[Group, Tally]:
     return tallies
 
 
-def _group(key: str) -> Group:
-    """Take namespace, kind and model from a key; keys not made here have only a namespace."""
+def _group(key: str) -> str:
+    """Take namespace/kind/model from a key, or what LangChain put in front of its digest."""
     start = _DIGEST.sub("", key)
-    segments = start.split("/")
-    if len(segments) == 4 and not segments[3] and start != key:
-        return segments[0], segments[1], segments[2]
-    return (start if start != key else "other keys"), "", ""
+    return start.rstrip("/") if start != key else "(other keys)"
 
 
 def batches(keys: Iterable[str]) -> Iterator[list[str]]:
@@ -141,15 +135,15 @@ def batches(keys: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _table(tallies: dict[Group, Tally]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("namespace", "kind", "model"):
-        table.add_column(name, no_wrap=True)
+def _table(tallies: dict[str, Tally]) -> Table:
+    # The numbers fit the narrowest terminal; the names give way.
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("namespace/kind/model", overflow="fold")
     for name in ("entries", "bytes", "oldest", "newest", "expired", "damaged"):
         table.add_column(name, justify="right", no_wrap=True)
     for group, found in sorted(tallies.items()):
         table.add_row(
-            *(part if part.isprintable() else ascii(part)[1:-1] for part in group),
+            group if group.isprintable() else ascii(group)[1:-1],
             str(found.entries),
             size(found.size),
             _day(found.oldest),
@@ -164,6 +158,6 @@ def _day(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "-"
     try:
-        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d")
     except (ValueError, OverflowError, OSError):
         return "?"
