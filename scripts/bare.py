@@ -1,5 +1,6 @@
 """Prove that the wheel works with nothing but numpy: build it, install it alone, use it."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,18 +24,22 @@ else:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        bare = Path(folder, "bare")
-        run(sys.executable, "-m", "virtualenv", "--quiet", str(bare))
-        run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, "--installer=uv", str(ROOT))
+        site = str(Path(folder, "site"))
+        pip("wheel", "--no-deps", "--wheel-dir", folder, str(ROOT))
         (wheel,) = Path(folder).glob("*.whl")
-        python = next(bare.glob("*/python"))
-        run(sys.executable, "-m", "uv", "pip", "install", "-q", "--python", str(python), str(wheel))
-        run(str(python), "-W", "error", "-c", USE)
+        pip("install", "--target", site, str(wheel))
+        # -S: only the folder just filled is seen, not the environment around it.
+        command = [sys.executable, "-S", "-W", "error", "-c", USE]
+        run(command, os.environ | {"PYTHONPATH": site})
     print("the bare wheel works")
 
 
-def run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+def pip(*arguments: str) -> None:
+    run([sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", *arguments], os.environ)
+
+
+def run(command: list[str], environment) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
 
