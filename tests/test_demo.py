@@ -67,20 +67,23 @@ def test_a_real_answer_is_asked_for_once(llm_server, tmp_path):
     from askonce.integrations.langchain import SQLiteCache
 
     usage = UsageMetadataCallbackHandler()
+    database = str(tmp_path / "chat.db")
     before = llm_server.requests("/chat/completions")
     answers = []
     with openai.DefaultHttpxClient() as client:
         for _ in range(2):
+            cache = SQLiteCache(database_path=database)
             model = ChatOpenAI(
                 model=llm_server.model,
                 base_url=llm_server.base_url,
                 api_key="none",
                 max_tokens=40,
-                cache=SQLiteCache(database_path=str(tmp_path / "chat.db")),
+                cache=cache,
                 http_client=client,
                 callbacks=[usage],
             )
             answers.append(model.invoke("Tell me a joke"))
+            cache.close()
             tokens = sum(used["total_tokens"] for used in usage.usage_metadata.values())
             assert tokens == answers[0].usage_metadata["total_tokens"]
     assert llm_server.requests("/chat/completions") == before + 1
@@ -100,10 +103,10 @@ def test_the_front_passes_a_stream_on(llm_server):
         assert len(list(chunks)) > 2
 
 
-def test_the_demo_does_the_main_job():
+def test_the_demo_does_the_main_job(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
     done = subprocess.run(
-        [sys.executable, "-m", "examples.demo"],
+        [sys.executable, "-m", "examples.demo", "--folder", str(tmp_path)],
         cwd=process.ROOT,
         env=environment,
         capture_output=True,

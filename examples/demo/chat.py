@@ -19,10 +19,14 @@ QUESTION = "Tell me a joke"
 
 @dataclasses.dataclass
 class Seen:
-    """Hold one answer, and what it cost: HTTP requests, tokens, seconds."""
+    """Hold one answer, and what it cost: HTTP requests, tokens, seconds.
+
+    `marked` tells whether the message says that it is a hit.
+    """
 
     content: str
     response_metadata: dict[str, Any]
+    marked: bool
     requests: int
     tokens: int
     seconds: float
@@ -62,6 +66,7 @@ class Asker:
             seconds=time.perf_counter() - start,
             content=message.text,
             response_metadata=message.response_metadata,
+            marked="cache_hit" in message.additional_kwargs,
             requests=self._requests - requests,
             tokens=self._tokens() - tokens,
         )

@@ -11,11 +11,13 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
+from askonce import Store
 from examples.demo.embedders import MODELS, CountedEmbeddings
 from examples.demo.process import new_process
 
@@ -71,14 +73,11 @@ def index(
     return seen, found
 
 
-def with_askonce(name: str, database: Path) -> tuple[CountedEmbeddings, Embeddings]:
+def with_askonce(name: str, store: Store | str) -> tuple[CountedEmbeddings, Embeddings]:
     """Make the model, and askonce's cache around it."""
     from askonce.integrations.langchain import CacheBackedEmbeddings
 
-    embed = MODELS[name]()
-    model = CountedEmbeddings(embed)
-    store = f"sqlite:///{database}"
-    return model, CacheBackedEmbeddings.from_bytes_store(model, store, namespace=embed.name)
+    return _cached(CacheBackedEmbeddings, name, store)
 
 
 def with_langchain(name: str, folder: Path) -> tuple[CountedEmbeddings, Embeddings]:
@@ -86,31 +85,36 @@ def with_langchain(name: str, folder: Path) -> tuple[CountedEmbeddings, Embeddin
     from langchain_classic.embeddings import CacheBackedEmbeddings
     from langchain_classic.storage import LocalFileStore
 
+    return _cached(CacheBackedEmbeddings, name, LocalFileStore(folder))
+
+
+def _cached(wrapper: Any, name: str, store: Any) -> tuple[CountedEmbeddings, Embeddings]:
     embed = MODELS[name]()
     model = CountedEmbeddings(embed)
-    cached = CacheBackedEmbeddings.from_bytes_store(
-        model, LocalFileStore(folder), namespace=embed.name, key_encoder="sha256"
+    cached = wrapper.from_bytes_store(
+        model, store, namespace=f"{embed.name}/", key_encoder="sha256"
     )
     return model, cached
 
 
-def in_new_process(name: str, database: Path) -> Seen:
+def in_new_process(name: str, url: str) -> Seen:
     """Do one run with askonce in a process of its own."""
-    return Seen(**new_process(__name__, name, str(database)))
+    return Seen(**new_process(__name__, name, url))
 
 
-def on_disk(path: Path) -> int:
-    """Add up what a file with its companions, or a folder, takes on the disk, in bytes."""
+def sizes(path: Path) -> tuple[int, int]:
+    """Add up a file with its companions, or a folder: bytes in files, bytes of disk blocks."""
     files = path.rglob("*") if path.is_dir() else path.parent.glob(path.name + "*")
-    return sum(file.stat().st_blocks * 512 for file in files if file.is_file())
+    found = [file.stat() for file in files if file.is_file()]
+    return sum(one.st_size for one in found), sum(one.st_blocks * 512 for one in found)
 
 
-def main(name: str, database: str) -> None:
+def main(name: str, url: str) -> None:
     """Do one run and write what it saw."""
     from examples.demo import corpus
 
     documents = corpus.load()
-    seen, _ = index(documents, *with_askonce(name, Path(database)))
+    seen, _ = index(documents, *with_askonce(name, url))
     print(json.dumps(dataclasses.asdict(seen)))
 
 

@@ -32,8 +32,11 @@ def weights() -> Path:
 
 
 @contextlib.contextmanager
-def running(*, threads: int = 2) -> Iterator[str]:
-    """Start the server on a free port, give its address, and stop it. Raises ServerError."""
+def running(*, threads: int = 1) -> Iterator[str]:
+    """Start the server on a free port, give its address, and stop it. Raises ServerError.
+
+    One thread is as fast as two where others compute, too: llama.cpp's threads spin.
+    """
     path = weights()
     _check_memory()
     with tempfile.TemporaryFile() as log:

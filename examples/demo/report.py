@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 console = Console(highlight=False)
@@ -25,10 +26,10 @@ class Outcome:
     reason: str = ""
 
 
-def opening(cache: Path) -> None:
+def opening(folder: Path) -> None:
     """Say what follows."""
     console.rule("[bold]askonce: ask a model once, keep the answer")
-    console.print(f"Starting from an empty cache in {cache}.")
+    console.print(f"Starting from an empty cache in {escape(str(folder))}")
 
 
 def heading(title: str) -> None:
@@ -56,6 +57,11 @@ def trace() -> None:
     console.print_exception(max_frames=6)
 
 
+def slow_model() -> None:
+    """Say that patience is needed."""
+    console.print("This model takes a minute or so to embed the passages, once for each cache.")
+
+
 def passages(corpus: ModuleType, texts: Sequence[str]) -> None:
     """Show the text and its passages."""
     path = corpus.PATH
@@ -70,13 +76,13 @@ def embedding(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> None:
     """Show the runs with askonce and with LangChain's own cache."""
     table = Table(title=f"Into a FAISS index through CacheBackedEmbeddings ({name})")
     table.add_column("cache")
-    table.add_column("run")
-    for title in ("model calls", "texts asked", "seconds", "times faster"):
+    table.add_column("run", no_wrap=True)
+    for title in ("model calls", "texts asked", "seconds", "ratio"):
         table.add_column(title, justify="right")
-    rows = [("askonce, SQLite", ours), ("LangChain, files", theirs)]
+    rows = [("askonce", ours), ("LangChain", theirs)]
     for title, runs in rows:
         for run, seen in zip(_RUNS, runs, strict=False):
-            ratio = "" if seen is runs[0] else f"{runs[0].seconds / seen.seconds:,.1f}"
+            ratio = "" if seen is runs[0] else f"{runs[0].seconds / seen.seconds:,.0f}×"
             table.add_row(
                 title, run, str(seen.calls), f"{seen.asked:,}", f"{seen.seconds:.3f}", ratio
             )
@@ -84,24 +90,28 @@ def embedding(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> None:
         table.add_section()
     console.print(table)
     console.print(
-        f"Of the first {ours[0].seconds:.3f} s the model itself took {ours[0].model_seconds:.3f} s."
+        f"Seconds are those of embed_documents alone. Of the first {ours[0].seconds:.3f} s the model itself took {ours[0].model_seconds:.3f} s."
     )
 
 
-def disk(database: int, folder: int, index: Any) -> None:
-    """Show what the vectors take on the disk."""
-    console.print(
-        f"On disk: {database / 1e6:.2f} MB in askonce's store, {folder / 1e6:.2f} MB as "
-        f"LangChain keeps them (a file of JSON each); the bare float32 numbers "
-        f"are {index.ntotal * index.d * 4 / 1e6:.2f} MB."
-    )
+def disk(ours: tuple[int, int], theirs: tuple[int, int], index: Any) -> None:
+    """Show what the vectors take: bytes in files, and bytes of disk blocks."""
+    table = Table(title="Kept")
+    table.add_column("format")
+    table.add_column("MB in files", justify="right")
+    table.add_column("MB of disk", justify="right")
+    rows = [("askonce, one SQLite file", ours), ("LangChain, a JSON file a vector", theirs)]
+    for title, sizes in rows:
+        table.add_row(title, *(f"{size / 1e6:.2f}" for size in sizes))
+    table.add_row("the bare float32 numbers", f"{index.ntotal * index.d * 4 / 1e6:.2f}", "")
+    console.print(table)
 
 
 def keys(found: Iterable[str]) -> None:
     """Show some keys of the store."""
     console.print("Some keys of the store:")
     for key in itertools.islice(found, 3):
-        console.print(f"  {escape(key)}", overflow="fold")
+        console.print(f"  {escape(key)}", no_wrap=True, overflow="ellipsis")
 
 
 def answers(index: Any, questions: Iterable[str]) -> None:
@@ -110,25 +120,35 @@ def answers(index: Any, questions: Iterable[str]) -> None:
         (document, distance), *_ = index.similarity_search_with_score(question, k=1)
         text = " ".join(document.page_content.split())
         console.print(f"[bold]{question}[/]  [dim]distance {distance:.2f}[/]")
-        console.print(f"  {escape(text[:230])} …")
+        indented(f"{text[:230]} …")
+
+
+def indented(text: str) -> None:
+    """Print a text with a margin."""
+    console.print(Padding(escape(text), (0, 0, 0, 2)))
 
 
 def chat(model: str, question: str, runs: Sequence[Any]) -> None:
     """Show the answers and what each cost."""
     table = Table(title=f"{question!r}, asked of {model} through ChatOpenAI with SQLiteCache")
-    table.add_column("run")
-    for title in ("requests", "tokens counted", "milliseconds", "times faster"):
+    table.add_column("run", no_wrap=True)
+    for title in ("requests", "tokens counted", "marked a hit", "seconds", "ratio"):
         table.add_column(title, justify="right")
     for run, seen in zip(_RUNS, runs, strict=True):
-        ratio = "" if seen is runs[0] else f"{runs[0].seconds / seen.seconds:,.0f}"
+        ratio = "" if seen is runs[0] else f"{runs[0].seconds / seen.seconds:,.0f}×"
         table.add_row(
-            run, str(seen.requests), str(seen.tokens), f"{seen.seconds * 1000:,.1f}", ratio
+            run,
+            str(seen.requests),
+            str(seen.tokens),
+            "yes" if seen.marked else "no",
+            f"{seen.seconds:.4f}",
+            ratio,
         )
     console.print(table)
     contents = dict.fromkeys(seen.content for seen in runs)
     console.print("The one answer to all three:" if len(contents) == 1 else "The answers:")
     for content in contents:
-        console.print(f"  {escape(content)}")
+        indented(content)
     metadata = [seen.response_metadata for seen in runs]
     same = "equal" if all(one == metadata[0] for one in metadata) else "NOT equal"
     console.print(f"response_metadata of the three: {same} ({', '.join(metadata[0])})")
