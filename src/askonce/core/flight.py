@@ -1,10 +1,11 @@
 """Calls under way: whoever wants what is being asked for waits instead of asking too."""
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 
 from askonce.core import fork
 
@@ -75,7 +76,8 @@ class Flights:
             for key in flight.keys:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
-        if not flight.landed.done():
+        # Of several who end one flight at the same moment, the first decides what it brought.
+        with contextlib.suppress(InvalidStateError):
             flight.landed.set_result(entries)
 
     def _begin(self, keys: list[str]) -> Flight:

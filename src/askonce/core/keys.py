@@ -8,6 +8,7 @@ Identities are encoded as type-tagged, length-delimited bytes, so that no two di
 have the same encoding and the order of a mapping does not matter.
 """
 
+import functools
 import hashlib
 import re
 import struct
@@ -100,13 +101,17 @@ class Subject:
     model: str
     parameters: Identity = field(default_factory=dict[str, object])
 
-    @property
+    @functools.cached_property
     def prefix(self) -> str:
         """Give the readable start of this subject's keys."""
         return f"{namespace_prefix(self.namespace)}{segment(self.kind)}/{segment(self.model)}/"
 
     def digest(self) -> bytes:
         """Digest the subject itself, without any input."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> bytes:
         return digest(
             {
                 "namespace": self.namespace,
