@@ -16,6 +16,7 @@ from askonce.integrations.langchain.byte_stores import (
     SQLiteByteStore,
     StoreByteStore,
 )
+from askonce.integrations.langchain.caches import InMemoryCache, SQLiteCache, StoreCache
 from askonce.integrations.langchain.embeddings import CacheBackedEmbeddings
 
 del _langchain_core
@@ -24,7 +25,10 @@ __all__ = [
     "ByteStoreAdapter",
     "CacheBackedEmbeddings",
     "InMemoryByteStore",
+    "InMemoryCache",
     "LocalFileStore",
     "SQLiteByteStore",
+    "SQLiteCache",
     "StoreByteStore",
+    "StoreCache",
 ]

@@ -1,0 +1,208 @@
+"""Generations of LangChain's as JSON and back, through fixed tables of types.
+
+    {"generations": [{"type": "ChatGeneration",
+                      "message": {"type": "ai", "content": …, …},
+                      "generation_info": …, "text": …}, …]}
+
+Nothing is imported by name, and fields at their defaults are left out. What would not come back
+equal is refused. Every decoding makes new objects, marked as a hit: with an id of their own, no
+tokens, and `cache_hit` in `additional_kwargs` and, of a chat generation, in `generation_info`.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    ChatMessageChunk,
+    FunctionMessage,
+    FunctionMessageChunk,
+    HumanMessage,
+    HumanMessageChunk,
+    SystemMessage,
+    SystemMessageChunk,
+    ToolMessage,
+    ToolMessageChunk,
+)
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    Generation,
+    GenerationChunk,
+)
+from pydantic import BaseModel, ValidationError
+
+from askonce.integrations.langchain.prompts import HIT_MARK
+
+MESSAGES: Mapping[str, type[BaseMessage]] = {
+    "ai": AIMessage,
+    "AIMessageChunk": AIMessageChunk,
+    "human": HumanMessage,
+    "HumanMessageChunk": HumanMessageChunk,
+    "system": SystemMessage,
+    "SystemMessageChunk": SystemMessageChunk,
+    "tool": ToolMessage,
+    "ToolMessageChunk": ToolMessageChunk,
+    "function": FunctionMessage,
+    "FunctionMessageChunk": FunctionMessageChunk,
+    "chat": ChatMessage,
+    "ChatMessageChunk": ChatMessageChunk,
+}
+GENERATIONS: Mapping[str, type[Generation]] = {
+    "Generation": Generation,
+    "GenerationChunk": GenerationChunk,
+    "ChatGeneration": ChatGeneration,
+    "ChatGenerationChunk": ChatGenerationChunk,
+}
+
+_FACTORIES: Mapping[type[BaseMessage], Mapping[str, Callable[[], Any]]] = {
+    kind: {
+        name: cast("Callable[[], Any]", field.default_factory)
+        for name, field in kind.model_fields.items()
+        if field.default_factory is not None
+    }
+    for kind in MESSAGES.values()
+}
+"""Found here once: pydantic looks at the signature of each one it calls, in 100 µs."""
+
+_JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_NO_TOKENS = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+
+
+class Refused(Exception):  # noqa: N818  it is an outcome, and never leaves this package
+    """Say why an answer cannot be stored."""
+
+
+def encode(generations: Sequence[Generation]) -> tuple[bytes, dict[str, int]]:
+    """Write generations as JSON; give it and the tokens they took. Raises Refused."""
+    records = [_record_of(generation) for generation in generations]
+    if not records:
+        raise Refused("the answer is empty")
+    try:
+        text = _JSON.encode({"generations": records})
+        same = json.loads(text)["generations"] == records
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Refused(f"the answer is not plain JSON: {error}") from None
+    if not same:
+        raise Refused("the answer would not come back equal from JSON; it holds more than that")
+    return text.encode(), _tokens_of(generations)
+
+
+def decode(payload: bytes) -> list[Generation] | None:
+    """Read generations as those of a hit, None if these are not any."""
+    try:
+        records = json.loads(payload)["generations"]
+        return [_generation_of(record) for record in records] if records else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _record_of(generation: Generation) -> dict[str, Any]:
+    kind = type(generation).__name__
+    if GENERATIONS.get(kind) is not type(generation):
+        raise Refused(f"the answer is a {kind}, which only its own package can read back")
+    record: dict[str, Any] = {"type": kind}
+    if isinstance(generation, ChatGeneration):
+        message = generation.message
+        record["message"] = _fields_of(message)
+        if generation.text != message.text:
+            record["text"] = generation.text
+    else:
+        record["text"] = generation.text
+    if generation.generation_info is not None:
+        record["generation_info"] = _without_mark(generation.generation_info)
+    return record
+
+
+def _fields_of(message: BaseMessage) -> dict[str, Any]:
+    """Give the fields of a message that differ from their defaults, without the id and tokens."""
+    if MESSAGES.get(message.type) is not type(message):
+        raise Refused(
+            f"the answer's message is a {type(message).__name__}, which only its own package "
+            "can read back"
+        )
+    fields: dict[str, Any] = {
+        name: value
+        for name, value in message.__dict__.items()
+        if name not in _NEVER_KEPT and not _is_empty(value)
+    }
+    fields["content"] = message.content
+    if message.__pydantic_extra__:
+        fields |= message.__pydantic_extra__
+    extra = message.additional_kwargs
+    if extra:
+        fields["additional_kwargs"] = _plain_parsed(_without_mark(extra))
+    return fields
+
+
+_NEVER_KEPT = frozenset({"id", "usage_metadata"})
+
+
+def _is_empty(value: object) -> bool:
+    """Tell whether a field is at its default: those of messages are None, [] and {}."""
+    return value is None or (type(value) in (list, dict) and not value)
+
+
+def _without_mark(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != HIT_MARK}
+
+
+def _plain_parsed(extra: dict[str, Any]) -> dict[str, Any]:
+    """Write what structured output was parsed into as a dict, as LangChain itself does.
+
+    Whoever asked for it makes the object again, by `Schema(**parsed)`.
+    """
+    parsed = extra.get("parsed")
+    if isinstance(parsed, BaseModel):
+        for by_alias in (False, True):
+            plain = parsed.model_dump(mode="json", by_alias=by_alias)
+            try:
+                if type(parsed)(**plain) == parsed:
+                    return {**extra, "parsed": plain}
+            except (ValidationError, TypeError):
+                continue
+    return extra
+
+
+def _generation_of(record: Mapping[str, Any]) -> Generation:
+    kind = GENERATIONS[record["type"]]
+    info = record.get("generation_info")
+    if not issubclass(kind, ChatGeneration):
+        return kind(text=record["text"], generation_info=info)
+    message = _message_of(record["message"])
+    return kind.model_construct(
+        message=message,
+        text=record.get("text", message.text),
+        generation_info={**(info or {}), HIT_MARK: True},
+    )
+
+
+def _message_of(fields: dict[str, Any]) -> BaseMessage:
+    kind = MESSAGES[fields["type"]]
+    if not isinstance(fields["content"], str | list):
+        raise TypeError("the content of a message is a text or a list")
+    for name, make in _FACTORIES[kind].items():
+        if name not in fields:
+            fields[name] = make()
+    fields["id"] = f"lc_run--{uuid.uuid4()}"
+    fields["additional_kwargs"] = {**fields.get("additional_kwargs", {}), HIT_MARK: True}
+    if issubclass(kind, AIMessage):
+        fields["usage_metadata"] = dict(_NO_TOKENS)
+    # Validation would drop the extras of tool calls; what is stored was valid when it was made.
+    return kind.model_construct(**fields)
+
+
+def _tokens_of(generations: Iterable[Generation]) -> dict[str, int]:
+    tokens: dict[str, int] = {}
+    for generation in generations:
+        usage = getattr(getattr(generation, "message", None), "usage_metadata", None)
+        for name in _NO_TOKENS if usage else ():
+            count = cast("Mapping[str, object]", usage).get(name)
+            if isinstance(count, int):
+                tokens[name] = tokens.get(name, 0) + count
+    return tokens
