@@ -15,15 +15,18 @@ class Guard(Protocol):
     def release(self) -> object: ...
 
 
-_guards: "weakref.WeakSet[Guard]" = weakref.WeakSet()
+_guards: "weakref.WeakKeyDictionary[Guard, None]" = weakref.WeakKeyDictionary()
 _held: list[Guard] = []
 _turn = threading.Lock()
 """Two threads that fork at once take the guards one after the other."""
 
 
 def hold_still(guard: Guard) -> None:
-    """Hold this guard during every fork, so that no thread is inside it as the child begins."""
-    _guards.add(guard)
+    """Hold this guard during every fork, so that no thread is inside it as the child begins.
+
+    They are taken in the order in which they came: one inside another must come after it.
+    """
+    _guards[guard] = None
 
 
 class Room:

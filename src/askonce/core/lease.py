@@ -13,6 +13,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
+from askonce.core import fork
+
 DEFAULT_SECONDS = 10.0
 
 
@@ -25,6 +27,7 @@ class Leases(ABC):
     def __init__(self, seconds: float = DEFAULT_SECONDS) -> None:
         self.seconds = seconds
         self._lock = threading.Lock()
+        fork.hold_still(self._lock)
         self._process = os.getpid()
         self._holder = secrets.token_hex(8)
         self._held: set[str] = set()
