@@ -14,7 +14,7 @@ from askonce.providers.asking import sendable
 from askonce.providers.extras import import_extra
 from askonce.providers.local.weights import digest_of
 
-_TOKENS_AT_ONCE = 8192
+_TOKENS_AT_ONCE = 2048
 _TEXTS_AT_ONCE = 64
 
 
