@@ -55,7 +55,7 @@ class Question:
 
     def unpack(self, blob: bytes | None, *, now: float) -> bytes | None:
         """Read the payload of an entry, None if it is damaged, expired or another question's."""
-        found = entry.unpack(blob) if blob else None
+        found = entry.unpack(blob, with_meta=False) if blob else None
         if (
             found is None
             or found.codec != codecs.JSON

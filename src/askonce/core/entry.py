@@ -95,7 +95,7 @@ def pack(entry: Entry) -> bytes:
     return bytes(whole)
 
 
-def unpack(blob: bytes) -> Entry | None:
+def unpack(blob: bytes, *, with_meta: bool = True) -> Entry | None:
     """Read an entry, or None if these bytes are not a whole, undamaged one."""
     if len(blob) < HEADER_LENGTH or len(blob) % 8 or not blob.startswith(MAGIC):
         return None
@@ -105,10 +105,12 @@ def unpack(blob: bytes) -> Entry | None:
     start = HEADER_LENGTH + _padded_length(meta_length)
     if len(blob) != start + _padded_length(payload_length) or _checksum_of(blob) != expected:
         return None
-    try:
-        meta = json.loads(blob[HEADER_LENGTH : HEADER_LENGTH + meta_length]) if meta_length else {}
-    except ValueError:
-        return None
+    meta: dict[str, object] = {}
+    if with_meta and meta_length:
+        try:
+            meta = json.loads(blob[HEADER_LENGTH : HEADER_LENGTH + meta_length])
+        except ValueError:
+            return None
     return Entry(blob[start : start + payload_length], codec, created, expires, binding, meta)
 
 
@@ -162,7 +164,10 @@ def checksum(words: Words) -> Words:
 
 
 def _checksum_of(blob: bytes | bytearray) -> int:
-    return int(checksum(np.frombuffer(blob, "<u8")[None, :])[0])
+    """Sum up one entry: `dot` takes a third of what `einsum` does to begin."""
+    words = np.frombuffer(blob, "<u8")
+    count = len(words)
+    return int(np.dot(words, _weights(1 << count.bit_length())[:count]))
 
 
 @functools.lru_cache(maxsize=32)

@@ -9,10 +9,11 @@ equal is refused. Every decoding makes new objects, marked as a hit: with an id 
 tokens, and `cache_hit` in `additional_kwargs` and, of a chat generation, in `generation_info`.
 """
 
+import copy
 import json
-import uuid
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from langchain_core.messages import (
     AIMessage,
@@ -70,6 +71,8 @@ _FACTORIES: Mapping[type[BaseMessage], Mapping[str, Callable[[], Any]]] = {
 }
 """Found here once: pydantic looks at the signature of each one it calls, in 100 µs."""
 
+Made = TypeVar("Made", bound=BaseModel)
+
 _JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _NO_TOKENS = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
@@ -96,9 +99,9 @@ def encode(generations: Sequence[Generation]) -> tuple[bytes, dict[str, int]]:
 def decode(payload: bytes) -> list[Generation] | None:
     """Read generations as those of a hit, None if these are not any."""
     try:
-        records = json.loads(payload)["generations"]
+        records = json.loads(payload.decode())["generations"]
         return [_generation_of(record) for record in records] if records else None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -175,10 +178,13 @@ def _generation_of(record: Mapping[str, Any]) -> Generation:
     if not issubclass(kind, ChatGeneration):
         return kind(text=record["text"], generation_info=info)
     message = _message_of(record["message"])
-    return kind.model_construct(
-        message=message,
-        text=record.get("text", message.text),
-        generation_info={**(info or {}), HIT_MARK: True},
+    return _made(
+        kind,
+        {
+            "message": message,
+            "text": record.get("text", message.text),
+            "generation_info": {**(info or {}), HIT_MARK: True},
+        },
     )
 
 
@@ -189,12 +195,42 @@ def _message_of(fields: dict[str, Any]) -> BaseMessage:
     for name, make in _FACTORIES[kind].items():
         if name not in fields:
             fields[name] = make()
-    fields["id"] = f"lc_run--{uuid.uuid4()}"
+    fields["id"] = f"lc_run--{_random_uuid()}"
     fields["additional_kwargs"] = {**fields.get("additional_kwargs", {}), HIT_MARK: True}
     if issubclass(kind, AIMessage):
         fields["usage_metadata"] = dict(_NO_TOKENS)
-    # Validation would drop the extras of tool calls; what is stored was valid when it was made.
-    return kind.model_construct(**fields)
+    return _made(kind, fields)
+
+
+def _made(kind: type[Made], fields: Mapping[str, Any]) -> Made:
+    """Make an object without validation, as a copy of a blank one, for that takes half the time.
+
+    Validation would drop the extras of tool calls; what is stored was valid when it was made.
+    """
+    made = copy.copy(cast("Made", _BLANKS[kind]))
+    if fields.keys() <= kind.model_fields.keys():
+        vars(made).update(fields)
+        made.__pydantic_fields_set__.update(fields)
+        return made
+    return made.model_copy(update=fields)
+
+
+def _blank(kind: type[BaseModel]) -> BaseModel:
+    """Make an object with all fields, for their order shows in LangChain's dumps."""
+    fields = kind.model_fields.items()
+    return kind.model_construct(**{name: None for name, field in fields if field.is_required()})
+
+
+_BLANKS: Mapping[type[BaseModel], BaseModel] = {
+    kind: _blank(kind) for kind in (*MESSAGES.values(), *GENERATIONS.values())
+}
+
+
+def _random_uuid() -> str:
+    """Give a random UUID (RFC 9562, version 4) as text, in a third of the time of `uuid4`."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def _tokens_of(generations: Iterable[Generation]) -> dict[str, int]:
