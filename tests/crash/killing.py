@@ -79,7 +79,7 @@ def kill_writers(worker: str, url: str, kills: str, seed: str) -> None:
     for number in range(int(kills)):
         victim = victims.pop(chance.randrange(AT_ONCE))
         if number % 5:
-            victim.await_reports(chance.randint(1, 40))
+            victim.await_reports(chance.randint(1, 20))
         # At any moment of a batch; in every fifth, from before the store is open.
         time.sleep(chance.uniform(0, 0.005))
         names = victim.kill()

@@ -19,8 +19,6 @@ from askonce.core import entry
 Report = Callable[[list[str]], None]
 
 DIMENSIONS = 256
-SHARED = 20
-FILLER = 30_000
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,7 @@ def write_embeddings(url: str, seed: int, report: Report) -> None:
     """Embed new texts, some of them together with old ones; report batch by batch."""
     chance = random.Random(seed)
     asked: list[str] = []
+    done: list[str] = []
 
     def embed(texts: list[str]) -> list[np.ndarray]:
         asked[:] = texts
@@ -52,8 +51,9 @@ def write_embeddings(url: str, seed: int, report: Report) -> None:
     cache = EmbeddingCache(embed, model="m", store=url, batch_size=7, observe=observe)
     for turn in itertools.count():
         new = [f"{seed}-{turn}-{part}" for part in range(chance.randint(1, 20))]
-        old = [f"shared-{chance.randrange(SHARED)}" for _ in range(3)]
+        old = chance.sample(done, min(3, len(done)))
         cache.embed(chance.sample(new + old, len(new + old)))
+        done += new
 
 
 def check_embeddings(url: str, names: list[str]) -> None:

@@ -232,7 +232,9 @@ def test_listing_starts_at_the_prefix(tmp_path):
     with SQLiteStore(tmp_path / "store.db") as store:
         store.write({f"a/{number}": b"" for number in range(3000)} | {"z/1": b""})
         steps = []
-        store._with(lambda connection: connection.set_progress_handler(lambda: steps.append(1), 10))
+        store._database.run(
+            lambda connection: connection.set_progress_handler(lambda: steps.append(1), 10)
+        )
         assert list(store.keys("z/")) == ["z/1"]
         assert len(steps) < 50
 
