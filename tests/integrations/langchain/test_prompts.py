@@ -202,3 +202,9 @@ def test_the_mark_of_a_hit_is_not_sent_to_openai():
         sent = model._get_request_payload([HumanMessage("a"), hit, HumanMessage("b")])
         assert "cache_hit" not in json.dumps(sent)
         assert "lc_run" not in json.dumps(sent)
+
+
+def test_a_prompt_has_one_content_whether_or_not_it_is_known_to_be_a_dump():
+    for history in ([HumanMessage("hi", id="1")], [AIMessage("ho", name="x"), HumanMessage("é")]):
+        assert content(dumps(history)) == content(dumps(history), is_chat=True)
+    assert content("text", is_chat=True) == content("text")
