@@ -3,8 +3,18 @@
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from askonce.core import flow, policy
-from askonce.core.embedding import DEFAULT_WAIT, Inputs, Terms, embed_flow, refuse_one_string
+import numpy as np
+from numpy.typing import NDArray
+
+from askonce.core import codecs, flow, policy
+from askonce.core.embedding import (
+    DEFAULT_WAIT,
+    Inputs,
+    Terms,
+    embed_flow,
+    look_up_flow,
+    refuse_one_string,
+)
 from askonce.core.keys import Identity, Subject, namespace_prefix
 from askonce.core.store import Store
 from askonce.core.vectors import Vectors
@@ -24,7 +34,9 @@ class EmbeddingCache:
     whatever else decides its vectors. `store` is a URL or a Store; a Store that you opened is
     yours to close. `embed_query` is for models that embed queries differently from documents.
     `batch_size` texts at most are asked for at once and stored before more are asked for.
-    `ttl` is in seconds. Raises InputError for values that cannot be used.
+    `ttl` is in seconds. `codec` "float16" and "int8" keep vectors in half and a quarter of the
+    space, not to the last bit; answers are then what was kept, also the first time. Raises
+    InputError for values that cannot be used.
     """
 
     def __init__(
@@ -41,6 +53,7 @@ class EmbeddingCache:
         aembed_query: Callable[[list[str]], Any] | None = None,
         parameters: Identity | None = None,
         ttl: float | None = None,
+        codec: codecs.Codec = "lossless",
         wait: float = DEFAULT_WAIT,
         observe: Observer = log,
     ) -> None:
@@ -50,11 +63,16 @@ class EmbeddingCache:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         if dimensions is not None and dimensions < 1:
             raise InputError(f"dimensions is {dimensions}; it must be at least 1")
+        if codec != "lossless" and codec not in codecs.LOSSY:
+            raise InputError(
+                f"codec is {codec!r}; it must be 'lossless', {' or '.join(map(repr, codecs.LOSSY))}"
+            )
         self.model = model
         self.namespace = namespace
         self.dimensions = dimensions
         self.batch_size = batch_size
         self.ttl = policy.check_ttl(ttl)
+        self.codec: codecs.Codec = codec
         self.wait = wait
         self._owns_store = not isinstance(store, Store)
         self.store = open_store(store)
@@ -63,6 +81,8 @@ class EmbeddingCache:
         own = dict(parameters or {})
         if dimensions is not None:
             own["dimensions"] = dimensions
+        if codec != "lossless":
+            own["askonce.codec"] = codec
         document = Subject(namespace, "embedding", model, own)
         query = Subject(namespace, "embedding", model, {**own, "input": "query"})
         self._documents = (document, _both(embed, aembed))
@@ -154,6 +174,7 @@ class EmbeddingCache:
         return rows
 
 
+            codec=self.codec,
 def _both(
     function: Callable[[list[str]], Any], twin: Callable[[list[str]], Any] | None
 ) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

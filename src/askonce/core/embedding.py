@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from askonce.core import entry, policy, vectors
+from askonce.core import codecs, entry, policy, vectors
 from askonce.core.flight import Flight, Flights
 from askonce.core.flow import Call, Claim, Pause, Read, Release, Step, Tell, Wait, Write
 from askonce.core.keys import Subject, utf8
@@ -101,7 +101,8 @@ class Terms:
     """Hold what an embedding flow needs to know besides its inputs.
 
     `dimensions` are what the model was asked for, `learned` what it answered with, by subject,
-    and `declared` what it says of itself, which its first answer overrules.
+    and `declared` what it says of itself, which its first answer overrules. `codec` is how
+    answers are kept, and part of the subject if it is a lossy one.
     """
 
     flights: Flights
@@ -124,6 +125,7 @@ def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
         yield Tell(Event("hit", hits, subject.namespace, subject.model))
     if missing.size:
         yield Tell(Event("miss", len(missing), subject.namespace, subject.model))
+    codec: codecs.Codec = "lossless"
     overdue: set[str] = set()
     elsewhere: set[str] = set()
     waited = 0.0
@@ -227,7 +229,9 @@ def _ask(
                 places, rows = places[open_ones], rows[open_ones]
             expires = policy.expires_at(terms.ttl, now=terms.now)
             bindings = inputs.bindings[places]
-            blobs = vectors.pack(rows, bindings, created=terms.now, expires=expires)
+            blobs = vectors.pack(
+                rows, bindings, created=terms.now, expires=expires, codec=terms.codec
+            )
             brought = dict(zip((inputs.keys[p] for p in places.tolist()), blobs, strict=True))
             stored = yield Write(brought, expires)
             table.put(places, blobs)

@@ -67,23 +67,28 @@ def _rows_of_floats(vectors: Any) -> Vectors | None:
     return np.frombuffer(packed).reshape(len(vectors), -1)
 
 
-def pack(vectors: Vectors, bindings: entry.Words, *, created: float, expires: float) -> list[bytes]:
-    """Write each row as an entry: float32 where that is lossless, else float64."""
-    narrow = codecs.fits_float32(vectors)
+def pack(
+    vectors: Vectors,
+    bindings: entry.Words,
+    *,
+    created: float,
+    expires: float,
+    codec: codecs.Codec = "lossless",
+) -> list[bytes]:
+    """Write each row as an entry; lossless is float32 where that is enough, else float64."""
+    numbers = codecs.choose(vectors, codec)
     blobs: list[bytes] = [b""] * len(vectors)
-    for codec, chosen in ((codecs.FLOAT32, narrow), (codecs.FLOAT64, ~narrow)):
-        (indices,) = chosen.nonzero()
-        if indices.size:
-            payload = np.ascontiguousarray(vectors[indices], codecs.VECTOR_DTYPES[codec])
-            packed = entry.pack_rows(
-                payload.view(np.uint8),
-                codec=codec,
-                created=created,
-                expires=expires,
-                bindings=bindings[indices],
-            )
-            for index, blob in zip(indices.tolist(), packed, strict=True):
-                blobs[index] = blob
+    for number in np.unique(numbers).tolist():
+        (indices,) = (numbers == number).nonzero()
+        packed = entry.pack_rows(
+            codecs.encode(vectors[indices], number),
+            codec=number,
+            created=created,
+            expires=expires,
+            bindings=bindings[indices],
+        )
+        for index, blob in zip(indices.tolist(), packed, strict=True):
+            blobs[index] = blob
     return blobs
 
 
@@ -136,24 +141,28 @@ class Table:
         mine = bound == self._bindings[indices]
         own = mine | (bound == 0)
         foreign = valid & ~own
-        for codec, dtype in codecs.VECTOR_DTYPES.items():
-            chosen = valid & own & (headers["codec"] == codec)
+        usable = valid & own
+        for codec in codecs.VECTORS:
+            chosen = usable & (headers["codec"] == codec)
             if not chosen.any():
                 continue
             for length in np.unique(headers["payload_length"][chosen]).tolist():
-                if not length or length % dtype.itemsize:
+                dimensions = codecs.dimensions(length, codec)
+                if not dimensions:
                     continue
                 alike = chosen & (headers["payload_length"] == length)
                 start = entry.HEADER_LENGTH
-                payload = whole[:, start : start + length].view(dtype)
+                payload = whole[:, start : start + length]
                 if not self._known and (alike & mine).any():
-                    self.learn(payload.shape[1])
+                    self.learn(dimensions)
                 if alike.all():
-                    fits = self._fill(indices, payload)
+                    fits = self._fill(indices, codecs.decode(payload, codec))
                 else:
-                    fits = self._fill(indices[alike], payload[alike])
+                    fits = self._fill(indices[alike], codecs.decode(payload[alike], codec))
                 if self._known and not fits:
                     foreign |= alike
+            if chosen.all():
+                break
         not_ours: Indices = indices[foreign]
         return not_ours
 
