@@ -70,29 +70,33 @@ def warm_up() -> None:
 
 def kill_writers(worker: str, url: str, kills: str, seed: str) -> None:
     warm_up()
-    chance = random.Random(int(seed))
+    victims = [Victim(worker, url, number) for number in range(AT_ONCE)]
+    try:
+        reported = _kill_and_check(worker, url, int(kills), random.Random(int(seed)), victims)
+    finally:
+        for victim in victims:
+            os.kill(victim.process, signal.SIGKILL)
+    WORKERS[worker].check(url, reported)
+    damaged = [value for value in values_of(url) if entry.unpack(value) is None]
+    assert not damaged, damaged
+    print(f"{len(reported)} reported in {kills} lives")
+    assert len(reported) > int(kills)
+
+
+def _kill_and_check(
+    worker: str, url: str, kills: int, chance: random.Random, victims: list[Victim]
+) -> list[str]:
     reported: list[str] = []
     checked = 0
-    numbers = iter(range(10**9))
-    victims = [Victim(worker, url, next(numbers)) for _ in range(AT_ONCE)]
-    silent = 0
-    for number in range(int(kills)):
+    for number in range(kills):
         victim = victims.pop(chance.randrange(AT_ONCE))
         if number % 5:
             victim.await_reports(chance.randint(1, 20))
         # At any moment of a batch; in every fifth, from before the store is open.
         time.sleep(chance.uniform(0, 0.005))
-        names = victim.kill()
-        silent += not names
-        reported += names
+        reported += victim.kill()
+        victims.append(Victim(worker, url, AT_ONCE + number))
         if number % 5 == 4:
             recent, checked = reported[checked:], len(reported)
             join(fork(lambda recent=recent: WORKERS[worker].check(url, recent)))
-        victims.append(Victim(worker, url, next(numbers)))
-    for victim in victims:
-        reported += victim.kill()
-    WORKERS[worker].check(url, reported)
-    damaged = [value for value in values_of(url) if entry.unpack(value) is None]
-    assert not damaged, damaged
-    print(f"{len(reported)} reported, {silent} of {kills} killed before the first report")
-    assert len(reported) > int(kills)
+    return reported
