@@ -11,6 +11,14 @@ from askonce.errors import (
     StoreError,
 )
 from askonce.events import Event, Observer
+from askonce.http import (
+    HTTPCache,
+    async_http_client,
+    async_transport,
+    http_client,
+    policy,
+    transport,
+)
 from askonce.stores import open_store
 
 __version__ = "0.1.0"
@@ -20,11 +28,17 @@ __all__ = [
     "AskonceError",
     "EmbeddingCache",
     "Event",
+    "HTTPCache",
     "InputError",
     "InputTypeError",
     "MissingExtraError",
     "Observer",
     "Store",
     "StoreError",
+    "async_http_client",
+    "async_transport",
+    "http_client",
     "open_store",
+    "policy",
+    "transport",
 ]

@@ -28,7 +28,7 @@ class Inputs:
     """
 
     subject: Subject
-    texts: list[str]
+    texts: list[Any]
     keys: list[str]
     bindings: entry.Words
     positions: Indices
@@ -45,17 +45,29 @@ class Inputs:
         refuse_one_string(texts)
         try:
             texts = list(texts)
-            digests = subject.digests(map(utf8, texts))
+            contents = list(map(utf8, texts))
         except (TypeError, AttributeError):
             raise _not_strings(texts) from None
+        return cls.of_contents(contents, texts, subject, name_keys)
+
+    @classmethod
+    def of_contents(
+        cls,
+        contents: Sequence[bytes],
+        items: Sequence[Any],
+        subject: Subject,
+        name_keys: Callable[[Sequence[Any]], list[str]] | None = None,
+    ) -> "Inputs":
+        """Name the keys of items by their contents; the model is asked for the items."""
+        digests = subject.digests(contents)
         places: dict[bytes, int] = {}
         positions = np.fromiter(
             (places.setdefault(digest, len(places)) for digest in digests), np.intp, len(digests)
         )
         if len(places) == len(digests):
-            unique = texts
+            unique = list(items)
         else:
-            first = dict(zip(reversed(digests), reversed(texts), strict=True))
+            first = dict(zip(reversed(digests), reversed(items), strict=True))
             unique = [first[digest] for digest in places]
         own = subject.keys(places)
         return cls(
@@ -113,6 +125,7 @@ class Terms:
     wait: float = DEFAULT_WAIT
     learned: dict[bytes, int] = field(default_factory=dict[bytes, int])
     declared: int | None = None
+    codec: codecs.Codec = "lossless"
 
 
 def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
@@ -125,7 +138,6 @@ def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
         yield Tell(Event("hit", hits, subject.namespace, subject.model))
     if missing.size:
         yield Tell(Event("miss", len(missing), subject.namespace, subject.model))
-    codec: codecs.Codec = "lossless"
     overdue: set[str] = set()
     elsewhere: set[str] = set()
     waited = 0.0

@@ -53,9 +53,13 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Claim keys among processes; sent those that were granted."""
+    """Claim keys among processes; sent those that were granted.
+
+    `kept` claims outlive the flow: another one releases them.
+    """
 
     keys: Sequence[str]
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +106,9 @@ def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observ
                         outcome = call(argument)
                     case Wait(flight, seconds):
                         outcome = _wait(flight, seconds)
-                    case Claim(keys):
+                    case Claim(keys, kept):
                         outcome = _claim(store, keys, observe)
-                        held.update(outcome)
+                        held.update(() if kept else outcome)
                     case Release(keys):
                         held.difference_update(keys)
                         _release(store, keys, observe)
@@ -142,9 +146,9 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
                         outcome = await call(argument)
                     case Wait(flight, seconds):
                         outcome = await _await(flight, seconds)
-                    case Claim(keys):
+                    case Claim(keys, kept):
                         outcome = await _aclaim(store, keys, observe)
-                        held.update(outcome)
+                        held.update(() if kept else outcome)
                     case Release(keys):
                         held.difference_update(keys)
                         await _arelease(store, keys, observe)

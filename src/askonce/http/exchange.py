@@ -1,0 +1,133 @@
+"""One request, understood: what it asks, whether it may be cached, and its key."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from askonce.chat import Question
+from askonce.core.embedding import Inputs
+from askonce.core.keys import Subject
+from askonce.errors import InputError
+from askonce.http import identity
+from askonce.http.control import OWN_PREFIX, Policy, policy_for
+from askonce.http.identity import Origin
+from askonce.wire import (
+    Json,
+    Wire,
+    canonical_body,
+    is_embeddings,
+    openai_embeddings,
+    parse_body,
+    wire_for,
+)
+
+NOT_PASSED_ON: Final = frozenset({"cache-control"})
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Hold what is the same for every request of one cache."""
+
+    policy: Policy = field(default_factory=Policy)
+    ignored_headers: tuple[str, ...] = ()
+    isolation_key: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Hold a request for one answer that may be cached."""
+
+    wire: Wire
+    path: str
+    body: Json
+    policy: Policy
+    question: Question
+    wants_stream: bool
+    wants_usage: bool
+    parameters: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Hold a request for embeddings, whose inputs are cached one by one."""
+
+    path: str
+    body: Json
+    policy: Policy
+    inputs: Inputs
+    subject: Subject
+
+
+@dataclass(frozen=True)
+class Bypass:
+    """Hold the reason why a request passes by the cache; an empty one: it is none of ours."""
+
+    reason: str = ""
+
+
+def understand(origin: Origin, content: bytes, rules: Rules) -> Exchange | Batch | Bypass:
+    """Understand a request. Raises InputError for control headers that cannot be read."""
+    wire = wire_for(origin.method, origin.target)
+    embeds = wire is None and is_embeddings(origin.method, origin.path)
+    if wire is None and not embeds:
+        return Bypass()
+    policy = policy_for(rules.policy, origin.headers)
+    try:
+        body = parse_body(content)
+    except InputError as error:
+        return Bypass(str(error))
+    refused = wire.refusal(body) if wire else openai_embeddings.refusal(body)
+    if refused:
+        return Bypass(refused)
+    parameters = identity.parameters_of(origin, policy, rules.ignored_headers, rules.isolation_key)
+    if wire is None:
+        return _batch(origin, body, policy, parameters)
+    if not policy.random and is_random(body):
+        return Bypass("the answer is random, and the policy does not cache such answers")
+    model = wire.model(origin.target, body)
+    subject = identity.subject_of("chat", model, policy, parameters)
+    decides = canonical_body(wire.identity(origin.target, body))
+    return Exchange(
+        wire,
+        origin.target,
+        body,
+        policy,
+        Question.of(subject, decides),
+        wire.wants_stream(origin.target, body),
+        wire.wants_usage(body),
+        parameters,
+    )
+
+
+def _batch(origin: Origin, body: Json, policy: Policy, parameters: Mapping[str, object]) -> Batch:
+    wire_identity = canonical_body(openai_embeddings.identity(origin.target, body))
+    subject = identity.subject_of(
+        "embedding",
+        openai_embeddings.model(origin.target, body),
+        policy,
+        {**parameters, "request": wire_identity},
+    )
+    contents = openai_embeddings.inputs(body)
+    inputs = Inputs.of_contents(contents, list(range(len(contents))), subject)
+    return Batch(origin.target, body, policy, inputs, subject)
+
+
+def is_random(body: Json) -> bool:
+    """Tell whether asking again may well give another answer: no seed, a temperature above 0."""
+    settings = body.get("generationConfig")
+    merged = {**body, **settings} if isinstance(settings, dict) else body
+    return merged.get("seed") is None and merged.get("temperature") != 0
+
+
+def passed_on(headers: Iterable[tuple[str, str]], *, cached: bool) -> list[tuple[str, str]]:
+    """Give the headers that go to the provider: not those meant for the cache.
+
+    An answer that is to be kept is asked for in an encoding that can be read here.
+    """
+    found: list[tuple[str, str]] = []
+    for name, value in headers:
+        low = name.lower()
+        if low.startswith(OWN_PREFIX) or (cached and low in NOT_PASSED_ON):
+            continue
+        found.append((name, "gzip, deflate" if cached and low == "accept-encoding" else value))
+    return found
