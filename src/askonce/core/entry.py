@@ -50,6 +50,8 @@ _CHECKSUM_WORD = _CHECKSUM_AT // 8
 _MAX_LENGTH = 2**32 - 1
 NEVER = math.inf
 
+_META = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
 Words = NDArray[np.uint64]
 
 
@@ -72,9 +74,7 @@ def binding_of(digest: bytes) -> int:
 
 def pack(entry: Entry) -> bytes:
     """Write an entry as bytes."""
-    meta = (
-        json.dumps(entry.meta, ensure_ascii=False, allow_nan=False).encode() if entry.meta else b""
-    )
+    meta = _META.encode(entry.meta).encode() if entry.meta else b""
     if len(entry.payload) > _MAX_LENGTH or len(meta) > _MAX_LENGTH:
         raise OverflowError("an entry holds at most 4 GiB")
     whole = bytearray(
