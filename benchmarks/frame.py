@@ -4,7 +4,9 @@ A round's ratio compares two contenders within that round, so a machine that slo
 while slows both. What is reported are medians over the rounds.
 """
 
+import functools
 import gc
+import math
 import operator
 import statistics
 import time
@@ -12,17 +14,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+LONG_ENOUGH = 0.1
+"""Seconds: a single run of a few milliseconds would mostly measure what ran before it."""
+
 
 @dataclass(frozen=True)
 class Contender:
     """Be one way to do the work.
 
-    `prepare` runs before each round and is not timed; `work` gets what it returned and is timed.
+    `prepare`, if given, runs before each round and is not timed; `work` gets what it returned and
+    is timed. Without it a round repeats the work until that takes `LONG_ENOUGH`, as `timeit` does.
     """
 
     name: str
     work: Callable[[Any], object]
-    prepare: Callable[[], Any] = lambda: None
+    prepare: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,8 @@ class Comparison:
 class Contest:
     """Let contenders do the same work: `units` of it a round, each taking so many `unit`.
 
-    `measure` gives what each contender needs, round by round; by default seconds are measured.
-    `scale` turns that into `unit`.
+    `measure` gives what a contender needs in a round; by default seconds are measured. `scale`
+    turns that into `unit`.
     """
 
     title: str
@@ -80,15 +86,20 @@ class Result:
 
 def run(contest: Contest, *, rounds: int) -> list[Result]:
     """Hold a contest and give a result for each contender and comparison."""
-    measure = contest.measure or _seconds
-    rounds = contest.rounds or rounds
-    for contender in contest.contenders:
-        measure(contender)  # warms up imports, files, connections, the processor
-    needed: dict[str, list[float]] = {contender.name: [] for contender in contest.contenders}
-    for number in range(rounds):
-        start = number % len(contest.contenders)
-        for contender in [*contest.contenders[start:], *contest.contenders[:start]]:
-            needed[contender.name].append(measure(contender))
+    measures = {
+        contender.name: functools.partial(contest.measure, contender)
+        if contest.measure
+        else _timer(contender)
+        for contender in contest.contenders
+    }
+    for measure in measures.values():
+        measure()  # warms up imports, files, connections, the processor
+    needed: dict[str, list[float]] = {name: [] for name in measures}
+    names = list(measures)
+    for number in range(contest.rounds or rounds):
+        start = number % len(names)
+        for name in names[start:] + names[:start]:
+            needed[name].append(measures[name]())
     return [result for name in needed for result in _results(contest, name, needed)]
 
 
@@ -109,9 +120,19 @@ def _results(contest: Contest, name: str, needed: Mapping[str, list[float]]) -> 
     return compared or [Result(contest.title, name, value, contest.unit)]
 
 
-def _seconds(contender: Contender) -> float:
-    prepared = contender.prepare()
+def _timer(contender: Contender) -> Callable[[], float]:
+    """Make what times one round of a contender, with as many repetitions as it takes."""
+    prepare = contender.prepare
+    if prepare is not None:
+        return lambda: _seconds(contender.work, prepare(), 1)
+    once = _seconds(contender.work, None, 1)
+    times = max(1, math.ceil(LONG_ENOUGH / once))
+    return lambda: _seconds(contender.work, None, times)
+
+
+def _seconds(work: Callable[[Any], object], prepared: object, times: int) -> float:
     gc.collect()
     begin = time.perf_counter()
-    contender.work(prepared)
-    return time.perf_counter() - begin
+    for _ in range(times):
+        work(prepared)
+    return (time.perf_counter() - begin) / times

@@ -11,7 +11,9 @@ of `langchain_community`.
 - **Bytes on disk**: the files of a closed store over the number of its vectors, against the bare
   float32 numbers. Allocated is what the file system spends, apparent what the files are long.
 - **Hit**: `invoke` on a chat model whose answer is stored, 100 different prompts in turn.
-- **Storing**: `update` of the cache with an answer of 1 kB under a key that is not there.
+- **Storing**: `update` of the cache with an answer of 1 kB, after the lookup that missed it.
+  LangChain's time is mostly that of `fsync`, which this disk decides; askonce leaves the moment
+  to the write-ahead log: a killed process loses nothing, a power cut may lose the last answers.
 """
 
 import warnings

@@ -1,3 +1,8 @@
+import itertools
+
+import pytest
+
+from benchmarks import frame
 from benchmarks.frame import Comparison, Contender, Contest, run
 
 
@@ -43,8 +48,18 @@ def test_one_contender_may_be_compared_with_several() -> None:
 
 def test_contenders_take_turns_at_being_first_and_prepare_before_each_round() -> None:
     order = []
-    contenders = [
+    contenders = [  # what prepares is never repeated within a round
         Contender(name, order.append, prepare=lambda name=name: name) for name in ("a", "b", "c")
     ]
     run(Contest("turns", "µs", contenders, []), rounds=3)
     assert "".join(order) == "abc" + "abc" + "bca" + "cab"
+
+
+def test_short_work_is_repeated_within_a_round_and_reported_for_once(monkeypatch) -> None:
+    clock = itertools.count(step=0.01)
+    monkeypatch.setattr(frame.time, "perf_counter", lambda: next(clock))
+    times = []
+    (result,) = run(Contest("short", "s", [Contender("a", times.append)], [], scale=1), rounds=1)
+
+    assert len(times) == 1 + 10 + 10  # to find out, to warm up, and the round
+    assert result.value == pytest.approx(0.01 / 10)
