@@ -13,8 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration
+
 from askonce import EmbeddingCache, Event, open_store
 from askonce.core import entry
+from askonce.integrations.langchain import StoreCache
 
 Report = Callable[[list[str]], None]
 
@@ -70,6 +74,31 @@ def check_embeddings(url: str, names: list[str]) -> None:
         assert (found == np.array([vector_of(name) for name in names])).all()
 
 
+def answer_to(prompt: str) -> str:
+    return f"the answer to {prompt} " * (1 + len(prompt) % 40)
+
+
+def write_answers(url: str, seed: int, report: Report) -> None:
+    """Store LangChain's chat answers, one after the other."""
+    def observe(event: Event) -> None:
+        assert event.kind != "store_failed", event.error
+
+    cache = StoreCache(url, observe=observe)
+    for turn in itertools.count():
+        prompt = f"{seed}-{turn}"
+        cache.update(prompt, "model", [ChatGeneration(message=AIMessage(answer_to(prompt)))])
+        report([prompt])
+
+
+def check_answers(url: str, names: list[str]) -> None:
+    with open_store(url) as store:
+        cache = StoreCache(store)
+        for prompt in names:
+            found = cache.lookup(prompt, "model")
+            assert found is not None, f"stored, but not there: {prompt}"
+            assert [generation.text for generation in found] == [answer_to(prompt)]
+
+
 def write_over(url: str, seed: int, report: Report) -> None:
     """Write over a few keys again and again, with values of many sizes."""
     chance = random.Random(seed)
@@ -103,6 +132,7 @@ def check_over(url: str, names: list[str]) -> None:
 
 
 WORKERS = {
+    "answers": Worker(write_answers, check_answers),
     "embeddings": Worker(write_embeddings, check_embeddings),
     "overwrites": Worker(write_over, check_over),
 }

@@ -78,7 +78,7 @@ def pack(
     """Write each row as an entry; lossless is float32 where that is enough, else float64."""
     numbers = codecs.choose(vectors, codec)
     blobs: list[bytes] = [b""] * len(vectors)
-    for number in np.unique(numbers).tolist():
+    for number in sorted(set(numbers.tolist())):
         (indices,) = (numbers == number).nonzero()
         packed = entry.pack_rows(
             codecs.encode(vectors[indices], number),
@@ -146,7 +146,7 @@ class Table:
             chosen = usable & (headers["codec"] == codec)
             if not chosen.any():
                 continue
-            for length in np.unique(headers["payload_length"][chosen]).tolist():
+            for length in sorted(set(headers["payload_length"][chosen].tolist())):
                 dimensions = codecs.dimensions(length, codec)
                 if not dimensions:
                     continue
