@@ -13,7 +13,7 @@ from langchain_core.embeddings import (
 from pydantic import BaseModel, Field, SecretStr
 
 from askonce.core.keys import encode
-from askonce.integrations.langchain.fingerprint import Fingerprint, fingerprint
+from askonce.integrations.fingerprint import Fingerprint, fingerprint
 
 
 class Model(BaseModel):

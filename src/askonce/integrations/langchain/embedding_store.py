@@ -16,7 +16,7 @@ from askonce.core.keys import Subject
 from askonce.core.store import Store
 from askonce.embeddings import DEFAULT_BATCH_SIZE
 from askonce.events import log
-from askonce.integrations.langchain.fingerprint import fingerprint
+from askonce.integrations.fingerprint import fingerprint
 from askonce.integrations.langchain.key_encoders import NameKeys
 
 DOCUMENTS = "embedding"
