@@ -1,6 +1,6 @@
 import pytest
 
-from askonce import InputError, open_store
+from askonce import InputError, StoreError, open_store
 from askonce.stores.memory import MemoryStore
 from askonce.testing import Opener, Raw, StoreTests
 from tests.alone import alone
@@ -54,9 +54,11 @@ def test_one_batch_above_the_limit_keeps_its_end():
 def test_an_entry_above_the_limit_pushes_nothing_out():
     store = MemoryStore(room_for(3))
     store.write({"a/0": b"x" * 1000, "a/1": b"x"})
-    store.write({"a/2": b"x" * 100_000})
+    with pytest.raises(StoreError, match="raise max_bytes"):
+        store.write({"a/2": b"x" * 100_000})
     assert sorted(store.keys()) == ["a/0", "a/1"]
-    store.write({"a/0": b"x" * 100_000})
+    with pytest.raises(StoreError, match="raise max_bytes"):
+        store.write({"a/0": b"x" * 100_000})
     assert store.read(["a/0", "a/1"]) == [None, b"x"]
 
 

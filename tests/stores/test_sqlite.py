@@ -245,5 +245,5 @@ def test_opens_from_a_url(tmp_path, monkeypatch):
         assert store.path == tmp_path / "cache.db"
     with open_store(f"sqlite:///{tmp_path}/other.db") as store:
         assert store.path == tmp_path / "other.db"
-    with pytest.raises(InputError, match="no options"):
+    with pytest.raises(InputError, match="have max_bytes"):
         open_store("sqlite:///cache.db?mode=ro")

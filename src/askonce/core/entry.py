@@ -44,6 +44,7 @@ HEADER = np.dtype(
     ]
 )
 _HEADER = struct.Struct("<4sB3xddQIIQ")
+_TIMES = struct.Struct("<4s4xdd")
 HEADER_LENGTH = HEADER.itemsize
 _CHECKSUM_AT = 40
 _CHECKSUM_WORD = _CHECKSUM_AT // 8
@@ -112,6 +113,20 @@ def unpack(blob: bytes, *, with_meta: bool = True) -> Entry | None:
         except ValueError:
             return None
     return Entry(blob[start : start + payload_length], codec, created, expires, binding, meta)
+
+
+def times_of(start: bytes | memoryview) -> tuple[float, float] | None:
+    """Read created and expires from the start of an entry, unchecked; None if it is none."""
+    if len(start) < _TIMES.size:
+        return None
+    magic, created, expires = _TIMES.unpack_from(start)
+    return (created, expires) if magic == MAGIC else None
+
+
+def has_expired(start: bytes | memoryview, *, now: float) -> bool:
+    """Tell from the start of an entry whether it may be reclaimed; what is no entry may not."""
+    times = times_of(start)
+    return times is not None and times[1] <= now
 
 
 def pack_rows(

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from askonce.core import entry
 from askonce.core.entry import NEVER
 from askonce.core.flight import Flights
 from askonce.core.lease import Leases
 
-_DELETE_AT_ONCE = 1000
+_AT_ONCE = 1000
 
 
 class Store(ABC):
@@ -68,11 +69,47 @@ class Store(ABC):
     def clear(self, prefix: str) -> int:
         """Delete every key that starts with `prefix` and tell how many there were."""
         count = 0
-        keys = self.keys(prefix)
-        while batch := list(itertools.islice(keys, _DELETE_AT_ONCE)):
-            self.delete(batch)
-            count += len(batch)
+        for keys in self._batches(prefix):
+            self.delete(keys)
+            count += len(keys)
         return count
+
+    def size(self) -> int:
+        """Tell how many bytes the store takes, as near as the engine knows."""
+        return sum(
+            len(key) + len(value or b"")
+            for keys in self._batches("")
+            for key, value in zip(keys, self.read(keys), strict=True)
+        )
+
+    def prune(self, now: float) -> int:
+        """Delete what may be reclaimed at `now` (seconds since 1970); tell how many those were."""
+        count = 0
+        for keys in self._batches(""):
+            values = self.read(keys)
+            expired = [
+                key
+                for key, value in zip(keys, values, strict=True)
+                if value is not None and entry.has_expired(value, now=now)
+            ]
+            self.delete(expired)
+            count += len(expired)
+        return count
+
+    def evict(self) -> int:
+        """Give up the least recently used until the store is within its limit; tell how many.
+
+        A store without a limit gives up nothing.
+        """
+        return 0
+
+    def vacuum(self) -> None:  # noqa: B027  most engines need none
+        """Give back the space of what was deleted, as far as the engine holds on to it."""
+
+    def _batches(self, prefix: str) -> Iterator[list[str]]:
+        keys = self.keys(prefix)
+        while batch := list(itertools.islice(keys, _AT_ONCE)):
+            yield batch
 
     async def aread(self, keys: Sequence[str]) -> list[bytes | None]:
         """Read without blocking the event loop."""
@@ -89,15 +126,29 @@ class Store(ABC):
     async def akeys(self, prefix: str = "") -> AsyncIterator[str]:
         """Give the keys that start with `prefix` without blocking the event loop."""
         keys = self.keys(prefix)
-        while batch := await asyncio.to_thread(
-            lambda: list(itertools.islice(keys, _DELETE_AT_ONCE))
-        ):
+        while batch := await asyncio.to_thread(lambda: list(itertools.islice(keys, _AT_ONCE))):
             for key in batch:
                 yield key
 
     async def aclear(self, prefix: str) -> int:
         """Clear without blocking the event loop."""
         return await asyncio.to_thread(self.clear, prefix)
+
+    async def asize(self) -> int:
+        """Tell the size without blocking the event loop."""
+        return await asyncio.to_thread(self.size)
+
+    async def aprune(self, now: float) -> int:
+        """Prune without blocking the event loop."""
+        return await asyncio.to_thread(self.prune, now)
+
+    async def aevict(self) -> int:
+        """Evict without blocking the event loop."""
+        return await asyncio.to_thread(self.evict)
+
+    async def avacuum(self) -> None:
+        """Vacuum without blocking the event loop."""
+        await asyncio.to_thread(self.vacuum)
 
     async def aclose(self) -> None:
         """Close without blocking the event loop."""

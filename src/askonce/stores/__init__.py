@@ -86,6 +86,10 @@ class Location:
         text = self.options.get(name)
         return default if text is None else parse_size(text)
 
+    def limit_option(self) -> int | None:
+        """Read the option `max_bytes`, None if it is not there."""
+        return self.size_option("max_bytes", 0) if "max_bytes" in self.options else None
+
 
 _UNITS = {"": 1, "B": 1} | {
     letter + ending: base**power

@@ -15,18 +15,26 @@ from askonce.errors import StoreError
 T = TypeVar("T")
 
 _BUSY_SECONDS = 30.0
+LOG_PAGES = 1000
+"""SQLite's own choice."""
 
 
 class Database:
     """Be one SQLite file, made for the owner only, with write-ahead logging.
 
     `synchronous` "NORMAL" keeps the file whole through a power cut, "OFF" is for what may be lost
-    then.
+    then. The log beside the file is emptied when it holds `log_pages`.
     """
 
-    def __init__(self, path: Path, *, synchronous: Literal["NORMAL", "OFF"] = "NORMAL") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        synchronous: Literal["NORMAL", "OFF"] = "NORMAL",
+        log_pages: int = LOG_PAGES,
+    ) -> None:
         self.path = path
-        self._connections = _Connections(path, synchronous)
+        self._connections = _Connections(path, synchronous, log_pages)
         weakref.finalize(self, self._connections.close)
         self._make_file()
 
@@ -104,9 +112,10 @@ class _Connections:
     locks that only its parent has, and lose what it writes once the parent closes the file.
     """
 
-    def __init__(self, path: Path, synchronous: str) -> None:
+    def __init__(self, path: Path, synchronous: str, log_pages: int) -> None:
         self._path = path
         self._synchronous = synchronous
+        self._log_pages = log_pages
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
         self._room = fork.Room(self._close_idle)
@@ -118,7 +127,7 @@ class _Connections:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = _connect(self._path, self._synchronous)
+                connection = _connect(self._path, self._synchronous, self._log_pages)
             try:
                 outcome = work(connection)
             except BaseException:
@@ -139,13 +148,14 @@ class _Connections:
                 self._idle.pop().close()
 
 
-def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
+def _connect(path: Path, synchronous: str, log_pages: int) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     try:
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA cache_size = -16384")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
     except BaseException:
         connection.close()
         raise

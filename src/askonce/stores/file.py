@@ -13,18 +13,22 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from askonce.core import entry
 from askonce.core.entry import NEVER
 from askonce.core.lease import Leases
 from askonce.core.store import Store
 from askonce.errors import StoreError
 from askonce.stores import Location
+from askonce.stores.file_usage import Usage, blocks, size_of
 from askonce.stores.sqlite_leases import SQLiteLeases
+from askonce.stores.usage import check_limit, fitting, refuse_the_rest
 
 WORK_FOLDER = ".askonce"
 """Below the root; holds files that are being written. No key leads into it."""
 
 _MAX_NAME = 200
 _ABANDONED_AFTER = 3600.0
+_ATTEMPTS = 3
 
 
 class FileStore(Store):
@@ -32,7 +36,8 @@ class FileStore(Store):
 
     Files are replaced as a whole, so a reader never sees half of one, and a killed process leaves
     at most a file in the work folder. Folders and files are made for the owner only, unless
-    `folder_mode` and `file_mode` say otherwise; None leaves the mode to the umask.
+    `folder_mode` and `file_mode` say otherwise; None leaves the mode to the umask. Above
+    `max_bytes` of disk the least recently used entries are given up.
     """
 
     def __init__(
@@ -41,7 +46,9 @@ class FileStore(Store):
         *,
         folder_mode: int | None = 0o700,
         file_mode: int | None = 0o600,
+        max_bytes: int | None = None,
     ) -> None:
+        self.max_bytes = check_limit(max_bytes)
         self.root = Path(root).absolute()
         self._root = str(self.root) + os.sep
         self._folder_mode = folder_mode
@@ -49,13 +56,14 @@ class FileStore(Store):
         self._work = self.root / WORK_FOLDER
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"{self.root} is a file; a file store needs a folder")
+        self._usage = self._limit(max_bytes) if max_bytes is not None else None
         self._sweep()
 
     @classmethod
     def open(cls, location: Location) -> "FileStore":
-        """Open `file:///folder`."""
-        location.only_options()
-        return cls(location.file_path())
+        """Open `file:///folder`, whose one option is `max_bytes`."""
+        location.only_options("max_bytes")
+        return cls(location.file_path(), max_bytes=location.limit_option())
 
     def path_of(self, key: str) -> Path:
         """Give the path of a key's file, whether it is there or not."""
@@ -77,6 +85,8 @@ class FileStore(Store):
                 raise self._failure("read", error) from error
             try:
                 values.append(_read_all(descriptor))
+                if self._usage is not None:
+                    self._usage.touch(descriptor, self._path_of(key))
             except IsADirectoryError:
                 values.append(None)
             except OSError as error:
@@ -86,11 +96,17 @@ class FileStore(Store):
         return values
 
     def write(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> None:
-        for key, value in entries.items():
+        usage = self._usage
+        fit = entries if usage is None else fitting(entries, usage.max_bytes)
+        for key, value in fit.items():
             try:
                 self._write_one(self._path_of(key), value)
             except OSError as error:
                 raise self._failure("write", error) from error
+        if usage is not None:
+            if usage.is_above(sum(map(blocks, map(len, fit.values())))):
+                usage.evict({self._path_of(key) for key in fit})
+            refuse_the_rest(entries, fit, usage.max_bytes)
 
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -105,18 +121,61 @@ class FileStore(Store):
     def keys(self, prefix: str = "") -> Iterator[str]:
         folder, _, _ = prefix.rpartition("/")
         start = self._path_of(folder) if folder else str(self.root)
+        for key, _ in self._files(start):
+            if key.startswith(prefix):
+                yield key
+
+    def size(self) -> int:
+        """Tell how much disk the files of entries take."""
+        size = 0
+        for _, path in self._files(str(self.root)):
+            with contextlib.suppress(FileNotFoundError):
+                size += size_of(os.stat(path))
+        return size
+
+    def prune(self, now: float) -> int:
+        """Delete what may be reclaimed; reads no more than the start of each file."""
+        count = 0
+        for _, path in self._files(str(self.root)):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                if entry.has_expired(_read_start(path), now=now):
+                    os.unlink(path)
+                    count += 1
+        return count
+
+    def evict(self) -> int:
+        return 0 if self._usage is None else self._usage.evict()
+
+    def vacuum(self) -> None:
+        """Remove empty folders and what killed writers left behind."""
+        self._sweep()
+        for folder, _, _ in os.walk(self.root, topdown=False):
+            if folder != str(self.root) and not folder.startswith(str(self._work)):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+
+    def close(self) -> None:
+        """Let go of the leases and the total; no other file stays open."""
+        if self._usage is not None:
+            self._usage.close()
+        self._close_leases()
+
+    def _limit(self, max_bytes: int) -> Usage:
+        def paths() -> Iterator[str]:
+            return (path for _, path in self._files(str(self.root)))
+
+        return Usage(self._work / "usage" / "usage.db", max_bytes, paths, self.leases)
+
+    def _files(self, start: str) -> Iterator[tuple[str, str]]:
+        """Give the keys below a folder and their paths."""
         for path in _files_below(start):
             name = path[len(self._root) :]
             if name.split(os.sep, 1)[0] == WORK_FOLDER:
                 continue
             key = key_of(name)
             # A file whose name we would have written differently is not ours: leave it alone.
-            if key.startswith(prefix) and self._path_of(key) == path:
-                yield key
-
-    def close(self) -> None:
-        """Let go of the leases; no other file stays open."""
-        self._close_leases()
+            if self._path_of(key) == path:
+                yield key, path
 
     def _path_of(self, key: str) -> str:
         return self._root + _file_name(key)
@@ -137,11 +196,15 @@ class FileStore(Store):
                 os.close(descriptor)
             if self._file_mode not in (None, 0o600):
                 os.chmod(temporary, self._file_mode)
-            try:
-                os.replace(temporary, path)
-            except FileNotFoundError:
-                self._make_folder(os.path.dirname(path))
-                os.replace(temporary, path)
+            for attempt in range(_ATTEMPTS):
+                try:
+                    os.replace(temporary, path)
+                    break
+                except FileNotFoundError:
+                    # There is no folder yet, or another process is removing empty ones.
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+                    self._make_folder(os.path.dirname(path))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
@@ -216,14 +279,22 @@ def _unquote(segment: str) -> str:
 def _files_below(folder: str) -> Iterator[str]:
     try:
         with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+            inside = sorted(found, key=lambda one: one.name)
     except (FileNotFoundError, NotADirectoryError):
         return
-    for entry in entries:
-        if entry.is_dir():
-            yield from _files_below(entry.path)
+    for one in inside:
+        if one.is_dir():
+            yield from _files_below(one.path)
         else:
-            yield entry.path
+            yield one.path
+
+
+def _read_start(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        return os.read(descriptor, entry.HEADER_LENGTH)
+    finally:
+        os.close(descriptor)
 
 
 def _read_all(descriptor: int) -> bytes:

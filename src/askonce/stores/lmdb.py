@@ -1,13 +1,14 @@
 """The fastest store for reading: LMDB, a memory-mapped tree for many threads and processes."""
 
 import functools
+import itertools
 import os
-import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from askonce.core import fork
+from askonce.core import entry
 from askonce.core.entry import NEVER
 from askonce.core.keys import utf8
 from askonce.core.lease import Leases
@@ -15,19 +16,22 @@ from askonce.core.store import Store
 from askonce.errors import MissingExtraError, StoreError
 from askonce.stores import Location
 from askonce.stores.sqlite_leases import SQLiteLeases
+from askonce.stores.usage import Touches, check_limit, fitting, refuse_the_rest
 
 try:
     import lmdb
 except ImportError as error:
     raise MissingExtraError("lmdb", "lmdb", "the store lmdb://") from error
 
+from askonce.stores import lmdb_usage
+from askonce.stores.lmdb_environment import explain, release, share
+
 T = TypeVar("T")
 
-_SPARSE_MAP = 1024**4
-_SMALL_MAP = 1024**3
-_MAX_READERS = 2048
 _PAGE = 1000
 _MAX_KEY = 511
+_FIRST_KEY = b"\2"
+"""What is before it is the name of the tree beside the first."""
 
 
 class LMDBStore(Store):
@@ -35,11 +39,18 @@ class LMDBStore(Store):
 
     A commit survives the death of the process at once; after a power cut the last commits may be
     missing, none is torn. `map_size` is the most bytes the store may ever hold: address space,
-    not disk, except on Windows.
+    not disk, except on Windows. Above `max_bytes` the least recently used entries are given up.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, map_size: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        map_size: int | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
         self.path = Path(path).absolute()
+        self.max_bytes = check_limit(max_bytes)
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file; an LMDB store is a folder")
         try:
@@ -47,34 +58,43 @@ class LMDBStore(Store):
         except OSError as error:
             raise StoreError(f"cannot make the LMDB store {self.path}: {error}") from error
         self._closed = False
-        self._environment = _share(self.path, map_size)
+        self._environment = share(self.path, map_size)
+        self._touches: Touches[bytes] = Touches(self._note)
 
     @classmethod
     def open(cls, location: Location) -> "LMDBStore":
-        """Open `lmdb:///folder`, whose one option is `map_size`."""
-        location.only_options("map_size")
+        """Open `lmdb:///folder`, whose options are `map_size` and `max_bytes`."""
+        location.only_options("map_size", "max_bytes")
         map_size = location.size_option("map_size", 0)
-        return cls(location.file_path(), map_size=map_size or None)
+        return cls(
+            location.file_path(), map_size=map_size or None, max_bytes=location.limit_option()
+        )
 
     @functools.cached_property
     def leases(self) -> Leases:
         return SQLiteLeases(self.path / "leases.db")
 
     def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        encoded = [utf8(key) for key in keys]
+
         def work(environment: Any) -> list[bytes | None]:
             with environment.begin() as transaction:
                 get = transaction.get
-                return [get(key) if _fits(key) else None for key in map(utf8, keys)]
+                return [get(key) if _fits(key) else None for key in encoded]
 
-        return self._with(work)
+        values = self._with(work)
+        if self.max_bytes is not None:
+            self._touches.add(key for key, value in zip(encoded, values, strict=True) if value)
+        return values
 
     def write(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> None:
-        def work(environment: Any) -> None:
-            with environment.begin(write=True) as transaction:
-                for key, value in entries.items():
-                    transaction.put(_key(key), value)
-
-        self._with(work)
+        if self.max_bytes is None:
+            self._with(functools.partial(_write, entries=entries))
+            return
+        fit = fitting(entries, self.max_bytes)
+        self._with_usage(functools.partial(_write, entries=fit))
+        self._evict({utf8(key) for key in fit})
+        refuse_the_rest(entries, fit, self.max_bytes)
 
     def delete(self, keys: Sequence[str]) -> None:
         def work(environment: Any) -> None:
@@ -91,11 +111,69 @@ class LMDBStore(Store):
                 yield key.decode("utf-8", "surrogatepass")
             last = page[-1]
 
+    def size(self) -> int:
+        """Tell how far the file is used; LMDB fills its gaps before it grows."""
+        return self._with(_size)
+
+    def prune(self, now: float) -> int:
+        count = 0
+        last: bytes | None = b""
+        while last is not None:
+            last, expired = self._with(functools.partial(_expired, after=last, now=now))
+            if expired:
+                count += self._with(functools.partial(_reclaim, keys=expired, now=now))
+        return count
+
+    def evict(self) -> int:
+        return self._evict(set(), strictly=True) if self.max_bytes is not None else 0
+
+    def vacuum(self) -> None:
+        """Write the file anew without gaps. Raises StoreError if another process has it open."""
+        self._with(lambda _: None)
+        try:
+            self._environment.compact()
+        except (lmdb.Error, OSError) as error:
+            raise StoreError(f"cannot vacuum {self.path}: {error}") from error
+
     def close(self) -> None:
         if not self._closed:
+            self._touches.flush()
             self._closed = True
             self._close_leases()
-            _release(self._environment)
+            release(self._environment)
+
+    def _evict(self, spared: set[bytes], *, strictly: bool = False) -> int:
+        """Give up what is above the limit, but none of these keys."""
+        limit = self.max_bytes or 0
+        self._touches.flush()
+        gone = 0
+        while count := self._with_usage(
+            functools.partial(lmdb_usage.too_many, max_bytes=limit, strictly=strictly)
+        ):
+            if not gone and (gone := self.prune(time.time())):
+                continue
+            lasting = functools.partial(
+                lmdb_usage.victims, count=count, max_bytes=limit, spared=spared
+            )
+            keys, cutoff = self._with_usage(lasting)
+            # What a transaction touches is copied, and the old pages can be used only after it.
+            step = max(100, min(_PAGE, limit // 2**18))
+            parts = (keys[start : start + step] for start in range(0, len(keys), step))
+            now_gone = sum(
+                self._with_usage(functools.partial(lmdb_usage.give_up, keys=part, cutoff=cutoff))
+                for part in parts
+            )
+            gone += now_gone
+            self._with_usage(lmdb_usage.forget_strays)
+            if not now_gone:
+                break
+        return gone
+
+    def _note(self, keys: set[bytes]) -> None:
+        self._with_usage(functools.partial(lmdb_usage.note_read, keys=keys))
+
+    def _with_usage(self, work: Callable[[Any, Any], T]) -> T:
+        return self._with(lambda environment: work(environment, self._environment.usage()))
 
     def _with(self, work: Callable[[Any], T]) -> T:
         if self._closed:
@@ -103,91 +181,26 @@ class LMDBStore(Store):
         try:
             return self._environment.use(work)
         except lmdb.Error as error:
-            raise StoreError(f"{self.path}: {_explain(error)}") from error
+            raise StoreError(f"{self.path}: {explain(error)}") from error
 
 
-class _Environment:
-    """Be the one environment that a process may have open for a path.
-
-    It must not cross a fork: it is closed before, and opened again when next used.
-    """
-
-    def __init__(self, path: Path, map_size: int | None) -> None:
-        self.path = path
-        self.users = 0
-        self._map_size = map_size
-        self._opened: Any = _open(path, map_size)
-        self._opening = threading.Lock()
-        self.room = fork.Room(self._close)
-
-    def use(self, work: Callable[[Any], T]) -> T:
-        with self.room:
-            return work(self._opened or self._open_again())
-
-    def _open_again(self) -> Any:
-        with self._opening:
-            if not self.users:
-                raise StoreError(f"{self.path}: the store is closed")
-            if self._opened is None:
-                self._opened = _open(self.path, self._map_size)
-            return self._opened
-
-    def _close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+def _write(environment: Any, tree: Any = None, *, entries: Mapping[str, bytes]) -> None:
+    encoded = {_key(key): value for key, value in entries.items()}
+    with environment.begin(write=True) as transaction:
+        for key, value in encoded.items():
+            transaction.put(key, value)
+        if tree is not None:
+            lmdb_usage.note_written(transaction, tree, encoded)
 
 
-_environments: dict[Path, _Environment] = {}
-_lock = threading.Lock()
-fork.hold_still(_lock)
-
-
-def _share(path: Path, map_size: int | None) -> _Environment:
-    real = path.resolve()
-    with _lock:
-        environment = _environments.get(real)
-        if environment is None:
-            environment = _environments[real] = _Environment(real, map_size)
-        environment.users += 1
-        return environment
-
-
-def _release(environment: _Environment) -> None:
-    with _lock:
-        environment.users -= 1
-        if not environment.users:
-            _environments.pop(environment.path, None)
-            environment.room.acquire()
-            environment.room.release()
-
-
-def _open(path: Path, map_size: int | None) -> Any:
-    size = map_size or (_SMALL_MAP if os.name == "nt" else _SPARSE_MAP)
-    while True:
-        try:
-            environment = lmdb.open(
-                str(path),
-                map_size=size,
-                mode=0o600,
-                metasync=False,
-                max_readers=_MAX_READERS,
-                readahead=False,
-                max_dbs=0,
-            )
-        except lmdb.Error as error:
-            if isinstance(error, lmdb.MemoryError) and not map_size and size > _SMALL_MAP:
-                size //= 4
-                continue
-            raise StoreError(f"cannot open the LMDB store {path}: {_explain(error)}") from error
-        environment.reader_check()
-        return environment
+def _size(environment: Any) -> int:
+    return int((environment.info()["last_pgno"] + 1) * environment.stat()["psize"])
 
 
 def _page(environment: Any, prefix: bytes, after: bytes) -> list[bytes]:
     page: list[bytes] = []
     with environment.begin() as transaction, transaction.cursor() as cursor:
-        if not cursor.set_range(max(prefix, after)):
+        if not cursor.set_range(max(prefix, after, _FIRST_KEY)):
             return page
         for key in cursor.iternext(keys=True, values=False):
             if not key.startswith(prefix) or len(page) == _PAGE:
@@ -197,20 +210,39 @@ def _page(environment: Any, prefix: bytes, after: bytes) -> list[bytes]:
     return page
 
 
+def _expired(environment: Any, after: bytes, now: float) -> tuple[bytes | None, list[bytes]]:
+    """Look at the next entries after a key: give the last one, and those that have expired."""
+    last: bytes | None = None
+    expired: list[bytes] = []
+    with environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
+        if cursor.set_range(max(after, _FIRST_KEY)):
+            for key, value in itertools.islice(cursor.iternext(), _PAGE):
+                if entry.has_expired(value, now=now):
+                    expired.append(bytes(key))
+                last = bytes(key)
+    return None if last == after else last, expired
+
+
+def _reclaim(environment: Any, keys: Sequence[bytes], now: float) -> int:
+    """Delete those of the keys that were not written anew meanwhile; tell how many."""
+    count = 0
+    with environment.begin(write=True, buffers=True) as transaction:
+        for key in keys:
+            value = transaction.get(key)
+            if value is not None and entry.has_expired(value, now=now):
+                count += transaction.delete(key)
+    return count
+
+
 def _key(key: str) -> bytes:
     encoded = utf8(key)
     if not _fits(encoded):
-        raise StoreError(f"LMDB keys have 1 to {_MAX_KEY} bytes; {key[:60]!r}… has {len(encoded)}")
+        raise StoreError(
+            f"LMDB keys have 1 to {_MAX_KEY} bytes and begin with no control character; "
+            f"{key[:60]!r}… has {len(encoded)}"
+        )
     return encoded
 
 
 def _fits(key: bytes) -> bool:
-    return 0 < len(key) <= _MAX_KEY
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, lmdb.MapFullError):
-        return "the store is full; open it with a larger map_size, like lmdb:///dir?map_size=2TB"
-    if isinstance(error, lmdb.InvalidError | lmdb.VersionMismatchError | lmdb.CorruptedError):
-        return f"{error}; the folder does not hold an LMDB environment this version can read"
-    return str(error)
+    return 0 < len(key) <= _MAX_KEY and key >= _FIRST_KEY

@@ -4,10 +4,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
-from askonce.core import fork
+from askonce.core import entry, fork
 from askonce.core.entry import NEVER
 from askonce.core.store import Store
 from askonce.stores import Location
+from askonce.stores.usage import refuse_the_rest
 
 DEFAULT_MAX_BYTES = 256 * 1024**2
 _OVERHEAD = 200
@@ -17,7 +18,7 @@ _OVERHEAD = 200
 class MemoryStore(Store):
     """Keep up to `max_bytes` of entries, and give up the least recently used first.
 
-    A single entry above that is not kept, and nothing is given up for it.
+    A single entry above that is refused, and nothing is given up for it.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
@@ -45,14 +46,16 @@ class MemoryStore(Store):
         return values
 
     def write(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> None:
+        fit = {k: value for k, value in entries.items() if _size(k, value) <= self.max_bytes}
         with self._lock:
-            for key, value in entries.items():
+            for key in entries:
                 self._forget(key)
-                if _size(key, value) <= self.max_bytes:
-                    self._entries[key] = bytes(value)
-                    self._size += _size(key, value)
+            for key, value in fit.items():
+                self._entries[key] = bytes(value)
+                self._size += _size(key, value)
             while self._size > self.max_bytes:
                 self._forget(next(iter(self._entries)))
+        refuse_the_rest(entries, fit, self.max_bytes)
 
     def delete(self, keys: Sequence[str]) -> None:
         with self._lock:
@@ -63,6 +66,17 @@ class MemoryStore(Store):
         with self._lock:
             found = [key for key in self._entries if key.startswith(prefix)]
         yield from found
+
+    def size(self) -> int:
+        return self._size
+
+    def prune(self, now: float) -> int:
+        with self._lock:
+            entries = self._entries.items()
+            expired = [key for key, value in entries if entry.has_expired(value, now=now)]
+            for key in expired:
+                self._forget(key)
+        return len(expired)
 
     def close(self) -> None:
         """Do nothing: the entries live as long as the store."""

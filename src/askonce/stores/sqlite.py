@@ -4,6 +4,7 @@ import functools
 import itertools
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,8 +14,10 @@ from askonce.core.lease import Leases
 from askonce.core.store import Store
 from askonce.errors import StoreError
 from askonce.stores import Location
-from askonce.stores.database import Database, create, persist, write
+from askonce.stores.database import LOG_PAGES, Database, create, persist, write
 from askonce.stores.sqlite_leases import SQLiteLeases
+from askonce.stores.sqlite_usage import Usage
+from askonce.stores.usage import check_limit, fitting, refuse_the_rest
 
 T = TypeVar("T")
 
@@ -35,8 +38,13 @@ CREATE TABLE IF NOT EXISTS askonce_entries (
     value BLOB NOT NULL
 );
 """
+_EXPIRES_INDEX = (
+    "CREATE INDEX IF NOT EXISTS askonce_expires ON askonce_entries (expires) WHERE expires < 9e999"
+)
+"""An entry that never expires is not in it, and costs nothing."""
+
 _READ = (
-    "WITH wanted (place, wanted_key) AS (VALUES {}) SELECT place, value "
+    "WITH wanted (place, wanted_key) AS (VALUES {}) SELECT place, value{} "
     "FROM wanted CROSS JOIN askonce_entries ON key = wanted_key"
 )
 """Places cost less than keys on their way back, and `IN` would sort the keys first."""
@@ -45,6 +53,10 @@ _WRITE = (
     "ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, value = excluded.value"
 )
 _DELETE = "DELETE FROM askonce_entries WHERE key = ?"
+_PRUNE = (
+    "DELETE FROM askonce_entries WHERE id IN (SELECT id FROM askonce_entries "
+    "WHERE expires <= ? AND expires < 9e999 LIMIT 500)"
+)
 _KEYS = (
     "SELECT key FROM askonce_entries WHERE key >= max(:after, :prefix) AND key <> :after "
     "ORDER BY key LIMIT 1000"
@@ -56,26 +68,52 @@ class SQLiteStore(Store):
 
     Write-ahead logging lets readers go on while one process writes. A commit survives the death
     of the process at once; after a power cut the last commits may be missing, none is torn.
-    `page_size` is for a new file; one that is there keeps its own.
+    `page_size` is for a new file; one that is there keeps its own. Above `max_bytes` the least
+    recently used entries are given up.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, page_size: int = PAGE_SIZE) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        page_size: int = PAGE_SIZE,
+        max_bytes: int | None = None,
+    ) -> None:
         self.path = Path(path).absolute()
-        self._database = Database(self.path)
+        self.max_bytes = check_limit(max_bytes)
+        log_pages = LOG_PAGES if max_bytes is None else max_bytes // 8 // PAGE_SIZE
+        self._database = Database(self.path, log_pages=min(LOG_PAGES, log_pages))
         self._database.run(functools.partial(_prepare, path=self.path, page_size=page_size))
+        self._usage = None if max_bytes is None else Usage(self._database, max_bytes)
 
     @classmethod
     def open(cls, location: Location) -> "SQLiteStore":
-        """Open `sqlite:///file.db`."""
-        location.only_options()
-        return cls(location.file_path())
+        """Open `sqlite:///file.db`, whose one option is `max_bytes`."""
+        location.only_options("max_bytes")
+        return cls(location.file_path(), max_bytes=location.limit_option())
 
     def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        return self._database.run(lambda connection: _read(connection, keys))
+        if self._usage is None:
+            return self._database.run(lambda connection: _read(connection, keys))
+        values, ids = self._database.run(lambda connection: _read_noting(connection, keys))
+        self._usage.touches.add(ids)
+        return values
 
     def write(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> None:
-        rows = [(key, expires, value) for key, value in entries.items()]
+        usage = self._usage
+        fit = entries if usage is None else fitting(entries, usage.max_bytes)
+        rows = [(key, expires, value) for key, value in fit.items()]
         self._database.run(lambda connection: write(connection, _WRITE, rows))
+        if usage is not None:
+            self._evict(usage, fit)
+            refuse_the_rest(entries, fit, usage.max_bytes)
+
+    def _evict(self, usage: Usage, spared: Mapping[str, bytes]) -> int:
+        usage.touches.flush()
+        if not usage.is_above():
+            return 0
+        count = self.prune(time.time())
+        return count + usage.evict(spared) if usage.is_above() else count
 
     def delete(self, keys: Sequence[str]) -> None:
         self._database.run(lambda connection: write(connection, _DELETE, [(key,) for key in keys]))
@@ -90,7 +128,33 @@ class SQLiteStore(Store):
             yield from page
             last = page[-1]
 
+    def size(self) -> int:
+        """Tell the size of the file and of the log beside it."""
+        log = self.path.with_name(self.path.name + "-wal")
+        try:
+            return sum(path.stat().st_size for path in (self.path, log) if path.exists())
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error}") from error
+
+    def prune(self, now: float) -> int:
+        self._database.run(lambda connection: connection.execute(_EXPIRES_INDEX))
+        count = 0
+        while pruned := self._database.run(
+            lambda connection: connection.execute(_PRUNE, (now,)).rowcount
+        ):
+            count += pruned
+        return count
+
+    def evict(self) -> int:
+        return 0 if self._usage is None else self._evict(self._usage, {})
+
+    def vacuum(self) -> None:
+        """Write the file anew without gaps; others may read meanwhile, and wait to write."""
+        self._database.run(_vacuum)
+
     def close(self) -> None:
+        if self._usage is not None:
+            self._usage.touches.flush()
         self._database.close()
 
 
@@ -98,7 +162,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, page_size: int) -> None
     """Make the tables or refuse a newer format."""
     found = _format_of(connection)
     if found is None:
-        create(connection, _SCHEMA, page_size=page_size)
+        create(connection, _SCHEMA + _EXPIRES_INDEX, page_size=page_size)
         connection.execute("INSERT OR IGNORE INTO askonce_meta VALUES ('format', ?)", (FORMAT,))
         found = _format_of(connection)
     if found != FORMAT:
@@ -125,9 +189,28 @@ def _read(connection: sqlite3.Connection, keys: Sequence[str]) -> list[bytes | N
     return values
 
 
+def _read_noting(
+    connection: sqlite3.Connection, keys: Sequence[str]
+) -> tuple[list[bytes | None], list[int]]:
+    """Read, and give the ids of what was there too."""
+    values: list[bytes | None] = [None] * len(keys)
+    ids: list[int] = []
+    for start in range(0, len(keys), _READ_AT_ONCE):
+        part = keys[start : start + _READ_AT_ONCE]
+        for place, value, row in connection.execute(_reading(len(part), ", id"), part):
+            values[start + place] = value
+            ids.append(row)
+    return values, ids
+
+
 @functools.lru_cache(maxsize=64)
-def _reading(count: int) -> str:
-    return _READ.format(",".join(f"({place},?)" for place in range(count)))
+def _reading(count: int, more: str = "") -> str:
+    return _READ.format(",".join(f"({place},?)" for place in range(count)), more)
+
+
+def _vacuum(connection: sqlite3.Connection) -> None:
+    persist(lambda: connection.execute("VACUUM"))
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _page(connection: sqlite3.Connection, prefix: str, after: str) -> list[str]:

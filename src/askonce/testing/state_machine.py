@@ -95,6 +95,18 @@ class StoreMachine(RuleBasedStateMachine):
             key for key in self.model if key.startswith(prefix)
         )
 
+    @rule(blocking=st.booleans())
+    def keep_in_shape(self, *, blocking: bool) -> None:
+        """Do all that is done for a store's upkeep, of which nothing may show here."""
+        if blocking:
+            self.store.prune(0.0)
+            self.store.evict()
+            self.store.vacuum()
+        else:
+            self._runner.run(self.store.aprune(0.0))
+            self._runner.run(self.store.aevict())
+            self._runner.run(self.store.avacuum())
+
     @rule()
     def reopen(self) -> None:
         """Go on with another instance of the same store."""

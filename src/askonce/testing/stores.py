@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from askonce.core import codecs, entry
 from askonce.core.store import Store
 from askonce.testing.state_machine import run_store_machine
 
@@ -361,6 +362,66 @@ class StoreTests:
         store.close()
         store.close()
         asyncio.run(store.aclose())
+
+    # Upkeep
+
+    def test_tells_its_size(self, store: Store) -> None:
+        before = store.size()
+        entries = {f"a/{number}": bytes([number]) * 50_000 for number in range(20)}
+        store.write(entries)
+        assert type(store.size()) is int
+        assert store.size() >= before + 500_000
+        assert asyncio.run(store.asize()) >= before + 500_000
+
+    @pytest.mark.parametrize("colour", ["prune", "aprune"])
+    def test_prunes_what_has_expired_and_nothing_else(
+        self, store: Store, raw: Raw, colour: str
+    ) -> None:
+        now = time.time()
+        ends = {"past": now - 1, "now": now, "soon": now + 1_000, "never": entry.NEVER}
+        for name, end in ends.items():
+            payload = name.encode() * 1_000
+            blob = entry.pack(entry.Entry(payload, codecs.JSON, now - 2, end))
+            store.write({f"a/{name}-{part}": blob for part in range(600)}, expires=end)
+        store.write({"a/foreign": b"[1.0, 2.0]", "a/empty": b"", "a/damaged": b"ASK1 damaged"})
+        gone = store.prune(now) if colour == "prune" else asyncio.run(store.aprune(now))
+        left = sorted(raw())
+        assert gone <= 1_200  # an engine may have reclaimed some by itself
+        assert len(left) == 1_203
+        assert not [key for key in left if key.startswith(("a/past", "a/now"))]
+        assert store.prune(now) == 0
+
+    def test_what_was_written_again_is_not_pruned(self, store: Store) -> None:
+        now = time.time()
+        old = entry.pack(entry.Entry(b"old", codecs.JSON, now - 2, now - 1))
+        new = entry.pack(entry.Entry(b"new", codecs.JSON, now))
+        store.write({"a/1": old}, expires=now - 1)
+        store.write({"a/1": new})
+        assert store.prune(now) == 0
+        assert store.read(["a/1"]) == [new]
+
+    def test_without_a_limit_nothing_is_given_up(self, store: Store) -> None:
+        store.write({f"a/{number}": bytes(1_000) for number in range(100)})
+        assert store.evict() == 0
+        assert asyncio.run(store.aevict()) == 0
+        assert len(list(store.keys())) == 100
+
+    @pytest.mark.parametrize("colour", ["vacuum", "avacuum"])
+    def test_a_vacuum_loses_nothing(self, store: Store, raw: Raw, colour: str) -> None:
+        entries = {f"a/{number}": bytes([number]) * 20_000 for number in range(100)}
+        store.write(entries)
+        store.delete([f"a/{number}" for number in range(0, 100, 3)])
+        for number in range(0, 100, 3):
+            del entries[f"a/{number}"]
+        before = store.size()
+        if colour == "vacuum":
+            store.vacuum()
+        else:
+            asyncio.run(store.avacuum())
+        assert store.size() <= before
+        assert raw() == entries
+        store.write({"a/0": b"again"})
+        assert store.read(["a/0", "a/1"]) == [b"again", entries["a/1"]]
 
     # Everything together
 
