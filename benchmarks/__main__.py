@@ -19,7 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--rounds", type=int, default=15, help="timed rounds a contest (15)")
-    parser.add_argument("--only", default="", help="run contests whose title has this; save nothing")
+    parser.add_argument(
+        "--only", default="", help="run contests whose title has this; save nothing"
+    )
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the page is written")
     options = parser.parse_args()
 

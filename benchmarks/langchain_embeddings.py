@@ -71,7 +71,9 @@ def contests(folder: Path) -> Iterator[Contest]:
             f"cold, {dimensions:,} dimensions",
             "µs per vector",
             [
-                Contender(name, lambda embed, model=model: embed(model.texts), _prepare(fresh, name))
+                Contender(
+                    name, lambda embed, model=model: embed(model.texts), _prepare(fresh, name)
+                )
                 for name in (THEIRS, *OURS)
             ],
             [
@@ -115,7 +117,10 @@ def _sizes(folder: Path) -> Iterator[Contest]:
     dimensions = 1536
     model = Prepared(dimensions)
     stores: dict[str, tuple[Path, Embed, Callable[[], None]]] = {}
-    for name, url in (("askonce, sqlite", "sqlite:///{}/cache.db"), ("askonce, lmdb", "lmdb:///{}")):
+    for name, url in (
+        ("askonce, sqlite", "sqlite:///{}/cache.db"),
+        ("askonce, lmdb", "lmdb:///{}"),
+    ):
         path = folder / f"size-{name[-4:]}"
         store = askonce.open_store(url.format(path))
         cached = CacheBackedEmbeddings.from_bytes_store(model, store, namespace="model")

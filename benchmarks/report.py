@@ -11,8 +11,8 @@ from rich.table import Table
 
 from benchmarks.frame import Result
 
-HEADINGS = ("contender", "needs", "unit", "against", "times less", "goal", "met")
-_COLOURS = {True: "#2e7d32", False: "#c62828", None: "#607d8b"}
+HEADINGS = ("contender", "needs", "unit", "against", "compared", "goal", "met")
+_COLOURS = {True: "#2e7d32", False: "#c62828"}
 
 
 def show(console: Console, results: Sequence[Result], machine: Sequence[str]) -> None:
@@ -20,14 +20,17 @@ def show(console: Console, results: Sequence[Result], machine: Sequence[str]) ->
     for title in _titles(results):
         table = Table(title=title, title_justify="left", title_style="bold", min_width=100)
         for heading in HEADINGS:
-            table.add_column(heading, justify="right" if heading in ("needs", "times less") else "left")
+            table.add_column(
+                heading, justify="right" if heading in ("needs", "compared") else "left"
+            )
         for result in _of(results, title):
             style = {True: "green", False: "red", None: ""}[result.met]
             table.add_row(*_cells(result), style=style)
         console.print(table)
     for line in machine:
         console.print(line, highlight=False)
-    console.print(_verdict(results), style="bold", highlight=False)
+    for line in _verdict(results):
+        console.print(line, style="bold", highlight=False)
 
 
 def write(
@@ -56,7 +59,7 @@ def write(
         "All contenders take turns within each round. A value is the median over the rounds; "
         "a ratio is the median of the ratios within each round.",
         "",
-        f"**{_verdict(results)}**",
+        *_verdict(results),
         "",
         f"![How many times less each contender needs]({name}.svg)",
     ]
@@ -69,8 +72,8 @@ def write(
 
 
 def _chart(path: Path, title: str, results: Sequence[Result]) -> None:
-    """Draw how many times less each contender needs, and a mark where its goal is."""
-    shown = [result for result in results if result.ratio is not None]
+    """Draw how many times less each contender with a goal needs, and a mark where the goal is."""
+    shown = [result for result in results if result.met is not None]
     labels = [f"{result.title}\n{result.name} / {result.comparison.against}" for result in shown]
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "askonce", "font.size": 8}):
         figure = Figure(figsize=(10, 0.5 * len(shown) + 1.2), layout="constrained")
@@ -83,8 +86,7 @@ def _chart(path: Path, title: str, results: Sequence[Result]) -> None:
             color=[_COLOURS[result.met] for result in shown],
         )
         for place, result in enumerate(shown):
-            if result.met is not None:
-                axes.plot([result.comparison.goal] * 2, [place - 0.45, place + 0.45], color="black")
+            axes.plot([result.comparison.goal] * 2, [place - 0.45, place + 0.45], color="black")
             end = max(result.ratio, 1)
             axes.annotate(f" {_number(result.ratio)}×", (end, place), va="center")
         axes.set_xscale("log")
@@ -111,7 +113,7 @@ def _cells(result: Result) -> tuple[str, ...]:
         _number(result.value),
         result.unit,
         result.comparison.against if result.comparison else "",
-        "" if result.ratio is None else f"{_number(result.ratio)}×",
+        "" if result.ratio is None else _compared(result.ratio),
         result.comparison.goal_text if result.comparison else "",
         {True: "yes", False: "NO", None: ""}[result.met],
     )
@@ -127,14 +129,18 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _verdict(results: Sequence[Result]) -> str:
+def _compared(ratio: float) -> str:
+    return f"{_number(ratio)}× less" if ratio >= 1 else f"{_number(1 / ratio)}× as much"
+
+
+def _verdict(results: Sequence[Result]) -> list[str]:
     judged = [result for result in results if result.met is not None]
     missed = [result for result in judged if not result.met]
-    text = f"{len(judged) - len(missed)} of {len(judged)} goals met."
+    lines = [f"{len(judged) - len(missed)} of {len(judged)} goals met."]
     if missed:
-        text += " Missed: " + "; ".join(
-            f"{result.title}, {result.name}: {_number(result.ratio)}× "
-            f"({result.comparison.goal_text})"
-            for result in missed
-        )
-    return text
+        lines += ["", "Missed:", ""]
+    return lines + [
+        f"- {result.title}: {result.name}, against {result.comparison.against}: "
+        f"{_compared(result.ratio)}; the goal is {result.comparison.goal_text}"
+        for result in missed
+    ]

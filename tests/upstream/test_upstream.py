@@ -58,9 +58,7 @@ def test_upstream(distribution: str, tmp_path: Path) -> None:
         for target in replacements.values():
             assert report["calls"].get(f"{file} {target}"), f"{file} never called {target}"
     failed = {
-        test
-        for test, outcome in report["outcomes"].items()
-        if outcome not in ("passed", "xfailed")
+        test for test, outcome in report["outcomes"].items() if outcome not in ("passed", "xfailed")
     }
     listed = listed_failures(distribution)
     unexpected = {test: report["reasons"][test] for test in failed - listed}
