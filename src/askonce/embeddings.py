@@ -98,7 +98,8 @@ class EmbeddingCache:
         be used, and whatever the model raises; finished batches stay stored.
         """
         subject, (call, _) = self._documents
-        return self._run(self._flow(texts, subject), call)
+        rows: Vectors = self._run(self._flow(texts, subject), call)
+        return rows
 
     async def aembed(self, texts: Sequence[str]) -> Vectors:
         """Embed documents without blocking the event loop; see `embed`."""
@@ -137,6 +138,17 @@ class EmbeddingCache:
         vector: Vectors = rows[0]
         return vector
 
+    def find(self, texts: Sequence[str]) -> tuple[NDArray[np.bool_], Vectors]:
+        """Look documents up without asking: which are stored, and the vectors of those, in order.
+
+        Of shapes (len(texts),) and (number stored, dimensions). Raises InputTypeError.
+        """
+        subject, (call, _) = self._documents
+        inputs = self._inputs(texts, subject)
+        table = self._run(look_up_flow(inputs, self._terms()), call)
+        found = table.good[inputs.positions]
+        return found, table.take(inputs.positions[found])
+
     def clear(self) -> int:
         """Delete every entry of this namespace and tell how many there were."""
         return self.store.clear(namespace_prefix(self.namespace))
@@ -151,7 +163,10 @@ class EmbeddingCache:
             self.store.close()
 
     def _flow(self, texts: Sequence[str], subject: Subject) -> flow.Flow:
-        terms = Terms(
+        return embed_flow(self._inputs(texts, subject), self._terms())
+
+    def _terms(self) -> Terms:
+        return Terms(
             flights=self.store.flights,
             batch_size=self.batch_size,
             dimensions=self.dimensions,
@@ -159,22 +174,20 @@ class EmbeddingCache:
             ttl=self.ttl,
             wait=self.wait,
             learned=self._learned,
+            codec=self.codec,
         )
-        return embed_flow(self._inputs(texts, subject), terms)
 
     def _inputs(self, texts: Sequence[str], subject: Subject) -> Inputs:
         return Inputs.of(texts, subject)
 
-    def _run(self, steps: flow.Flow, call: Callable[[Any], Any]) -> Vectors:
-        rows: Vectors = flow.run(steps, store=self.store, call=call, observe=self._observe)
-        return rows
+    def _run(self, steps: flow.Flow, call: Callable[[Any], Any]) -> Any:
+        return flow.run(steps, store=self.store, call=call, observe=self._observe)
 
     async def _arun(self, steps: flow.Flow, call: Callable[[Any], Any]) -> Vectors:
         rows: Vectors = await flow.arun(steps, store=self.store, call=call, observe=self._observe)
         return rows
 
 
-            codec=self.codec,
 def _both(
     function: Callable[[list[str]], Any], twin: Callable[[list[str]], Any] | None
 ) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
