@@ -1,5 +1,6 @@
 """The flow of a cached embedding call, and what it works on."""
 
+import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,7 +115,8 @@ class Terms:
 
     `dimensions` are what the model was asked for, `learned` what it answered with, by subject,
     and `declared` what it says of itself, which its first answer overrules. `codec` is how
-    answers are kept, and part of the subject if it is a lossy one.
+    answers are kept, and part of the subject if it is a lossy one. Entries from before `since` are
+    not taken; unless `keep`, nothing is stored.
     """
 
     flights: Flights
@@ -126,6 +128,8 @@ class Terms:
     learned: dict[bytes, int] = field(default_factory=dict[bytes, int])
     declared: int | None = None
     codec: codecs.Codec = "lossless"
+    since: float = -math.inf
+    keep: bool = True
 
 
 def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
@@ -170,7 +174,7 @@ def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
 def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, vectors.Table]:
     """Look up without asking; afterwards `inputs.keys` tells where each text's entry belongs."""
     known = terms.dimensions or terms.learned.get(inputs.subject.digest()) or terms.declared
-    table = vectors.Table(inputs.bindings, dimensions=known, now=terms.now)
+    table = vectors.Table(inputs.bindings, dimensions=known, now=terms.now, since=terms.since)
     if inputs.keys:
         yield from _look_up(np.arange(len(inputs.keys)), inputs, table)
     return table
@@ -245,7 +249,7 @@ def _ask(
                 rows, bindings, created=terms.now, expires=expires, codec=terms.codec
             )
             brought = dict(zip((inputs.keys[p] for p in places.tolist()), blobs, strict=True))
-            stored = yield Write(brought, expires)
+            stored = terms.keep and (yield Write(brought, expires))
             table.put(places, blobs)
             if stored:
                 subject = inputs.subject

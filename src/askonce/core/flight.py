@@ -13,14 +13,17 @@ from askonce.core import fork
 class Flight:
     """Be one call under way for some keys.
 
-    `landed` gives the entries it brought; a key that is not among them was not answered.
+    `landed` gives the entries it brought; a key that is not among them was not answered. `held`
+    numbers the piece of a stream that its leader's caller holds on to, 0 while there is none: as
+    long as that is so nothing is under way.
     """
 
-    __slots__ = ("_owner", "keys", "landed")
+    __slots__ = ("_owner", "held", "keys", "landed")
 
     def __init__(self, keys: Iterable[str]) -> None:
         self.keys = tuple(keys)
         self.landed: Future[Mapping[str, bytes]] = Future()
+        self.held = 0
         self._owner = _current()
 
     def is_mine(self, *, blocking: bool) -> bool:

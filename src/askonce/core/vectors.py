@@ -1,5 +1,6 @@
 """Vectors on their way to and from stored entries, a whole batch at a time."""
 
+import math
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -96,10 +97,18 @@ class Table:
     """Gather the vectors of one call, row by row, from entries as they arrive.
 
     `good` tells which rows are there. All good rows have one length: the `dimensions` asked for,
-    else that of the model's own answers, stored ones too, else that of most entries.
+    else that of the model's own answers, stored ones too, else that of most entries. Entries from
+    before `since` (seconds since 1970) are not taken.
     """
 
-    def __init__(self, bindings: entry.Words, *, dimensions: int | None, now: float) -> None:
+    def __init__(
+        self,
+        bindings: entry.Words,
+        *,
+        dimensions: int | None,
+        now: float,
+        since: float = -math.inf,
+    ) -> None:
         count = len(bindings)
         self.good = np.zeros(count, bool)
         self._rows: Vectors = np.empty((count, dimensions or 0), np.float32)
@@ -107,6 +116,7 @@ class Table:
         self._dimensions = dimensions
         self._known = dimensions is not None
         self._now = now
+        self._since = since
 
     def missing(self) -> Indices:
         """Give the indices of the rows that are not there yet."""
@@ -136,7 +146,8 @@ class Table:
 
     def _put_alike(self, indices: Indices, blobs: list[bytes]) -> Indices:
         whole, headers = entry.headers_of(blobs)
-        valid = entry.whole_rows(whole, headers) & (headers["expires"] > self._now)
+        valid = entry.whole_rows(whole, headers)
+        valid &= (headers["expires"] > self._now) & (headers["created"] >= self._since)
         bound = headers["binding"]
         mine = bound == self._bindings[indices]
         own = mine | (bound == 0)
