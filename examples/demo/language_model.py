@@ -32,16 +32,17 @@ def weights() -> Path:
 
 
 @contextlib.contextmanager
-def running(*, threads: int = 1) -> Iterator[str]:
+def running(*, threads: int = 1, embeddings: bool = False) -> Iterator[str]:
     """Start the server on a free port, give its address, and stop it. Raises ServerError.
 
-    One thread is as fast as two where others compute, too: llama.cpp's threads spin.
+    One thread is as fast as two where others compute, too: llama.cpp's threads spin. `embeddings`
+    are the means over the tokens of a text.
     """
     path = weights()
     _check_memory()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, __file__, str(path), str(threads)],
+            [sys.executable, __file__, str(path), str(threads), *["embeddings"] * embeddings],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -77,7 +78,7 @@ def _check_memory() -> None:
                 )
 
 
-def serve(path: str, threads: int) -> None:
+def serve(path: str, threads: int, *, embeddings: bool = False) -> None:
     """Serve until the input ends."""
     import xllamacpp
 
@@ -89,10 +90,13 @@ def serve(path: str, threads: int) -> None:
     settings.n_ctx = 4096
     settings.n_parallel = 2
     settings.cpuparams.n_threads = threads
+    if embeddings:
+        settings.embedding = True
+        settings.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(settings)
     print(server.listening_address, flush=True)
     sys.stdin.read()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]))
+    serve(sys.argv[1], int(sys.argv[2]), embeddings="embeddings" in sys.argv[3:])

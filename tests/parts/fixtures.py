@@ -26,7 +26,7 @@ class LanguageModel:
 @pytest.fixture(scope="session")
 def llm_server() -> Iterator[LanguageModel]:
     """Serve SmolLM2 for the whole session."""
-    with language_model.running() as address, counted(address) as front:
+    with language_model.running(embeddings=True) as address, counted(address) as front:
         yield LanguageModel(f"{front.address}/v1", language_model.NAME, front)
 
 

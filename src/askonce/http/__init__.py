@@ -1,89 +1,179 @@
 """HTTP clients that ask a provider once: `OpenAI(http_client=askonce.http_client(...))`."""
 
-import importlib
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from askonce.core.store import Store
-from askonce.errors import InputError, MissingExtraError
-from askonce.http.cache import HTTPCache
+from askonce.errors import InputError
+from askonce.http import libraries
+from askonce.http.cache import CacheOptions, HTTPCache
+from askonce.http.clients import make_client
 from askonce.http.control import Policy, policy
 from askonce.http.transport import transports
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
 
 __all__ = [
     "HTTPCache",
     "Policy",
     "async_http_client",
     "async_transport",
+    "cache_of",
     "http_client",
     "policy",
     "transport",
 ]
 
-_MAX_CONNECTIONS = 1000
-_MAX_IDLE_CONNECTIONS = 100
-"""What the SDKs of OpenAI and Anthropic set for the clients that they make themselves."""
+
+@overload
+def http_client(
+    cache: HTTPCache | Store | str,
+    *,
+    library: Literal["httpx2"] | None = None,
+    **rules: Unpack[CacheOptions],
+) -> "httpx2.Client": ...
 
 
-def http_client(cache: HTTPCache | Store | str, *, library: str | None = None, **rules: Any) -> Any:
+@overload
+def http_client(
+    cache: HTTPCache | Store | str, *, library: Literal["httpx"], **rules: Unpack[CacheOptions]
+) -> "httpx.Client": ...
+
+
+def http_client(
+    cache: HTTPCache | Store | str, *, library: str | None = None, **rules: Unpack[CacheOptions]
+) -> Any:
     """Make an `httpx2.Client` (or `httpx.Client`) whose answers are asked for once.
 
     `cache` is a store's URL, a Store or an HTTPCache; `rules` are those of HTTPCache. `library` is
-    "httpx2" or "httpx"; left out, it is httpx2 if installed. Timeouts are left at the library's
-    default, which the SDKs replace by their own. Closing the client closes a store opened here.
+    "httpx2" or "httpx"; left out, it is httpx2 if installed. Closing the client closes what was
+    opened here, from a URL.
     """
-    module = _library(library)
-    inner = module.HTTPTransport(limits=_limits(module))
-    made = transport(cache, inner, library=library, **rules)
-    return module.Client(transport=made, follow_redirects=True)
+    module = libraries.find(library)
+    made, _ = transports(module)
+    answers, owned = _cache(cache, rules)
+    client = make_client(
+        module, "Client", "HTTPTransport", lambda inner: made(answers, inner, owned=owned)
+    )
+    client.askonce = answers
+    return client
+
+
+@overload
+def async_http_client(
+    cache: HTTPCache | Store | str,
+    *,
+    library: Literal["httpx2"] | None = None,
+    **rules: Unpack[CacheOptions],
+) -> "httpx2.AsyncClient": ...
+
+
+@overload
+def async_http_client(
+    cache: HTTPCache | Store | str, *, library: Literal["httpx"], **rules: Unpack[CacheOptions]
+) -> "httpx.AsyncClient": ...
 
 
 def async_http_client(
-    cache: HTTPCache | Store | str, *, library: str | None = None, **rules: Any
+    cache: HTTPCache | Store | str, *, library: str | None = None, **rules: Unpack[CacheOptions]
 ) -> Any:
     """Make an `httpx2.AsyncClient` (or `httpx.AsyncClient`); see `http_client`."""
-    module = _library(library)
-    inner = module.AsyncHTTPTransport(limits=_limits(module))
-    made = async_transport(cache, inner, library=library, **rules)
-    return module.AsyncClient(transport=made, follow_redirects=True)
+    module = libraries.find(library)
+    _, made = transports(module)
+    answers, owned = _cache(cache, rules)
+    client = make_client(
+        module, "AsyncClient", "AsyncHTTPTransport", lambda inner: made(answers, inner, owned=owned)
+    )
+    client.askonce = answers
+    return client
+
+
+@overload
+def transport(
+    cache: HTTPCache | Store | str,
+    inner: "httpx2.BaseTransport | None" = None,
+    *,
+    library: Literal["httpx2"] | None = None,
+    **rules: Unpack[CacheOptions],
+) -> "httpx2.BaseTransport": ...
+
+
+@overload
+def transport(
+    cache: HTTPCache | Store | str,
+    inner: "httpx.BaseTransport | None" = None,
+    *,
+    library: Literal["httpx"],
+    **rules: Unpack[CacheOptions],
+) -> "httpx.BaseTransport": ...
 
 
 def transport(
-    cache: HTTPCache | Store | str, inner: Any = None, *, library: str | None = None, **rules: Any
+    cache: HTTPCache | Store | str,
+    inner: Any = None,
+    *,
+    library: str | None = None,
+    **rules: Unpack[CacheOptions],
 ) -> Any:
     """Make a transport for a client of one's own, around `inner` (default: a plain one)."""
-    made, _ = transports(_library(library))
-    return made(_cache(cache, rules), inner)
+    made, _ = transports(libraries.find(library))
+    answers, owned = _cache(cache, rules)
+    return made(answers, inner, owned=owned)
+
+
+@overload
+def async_transport(
+    cache: HTTPCache | Store | str,
+    inner: "httpx2.AsyncBaseTransport | None" = None,
+    *,
+    library: Literal["httpx2"] | None = None,
+    **rules: Unpack[CacheOptions],
+) -> "httpx2.AsyncBaseTransport": ...
+
+
+@overload
+def async_transport(
+    cache: HTTPCache | Store | str,
+    inner: "httpx.AsyncBaseTransport | None" = None,
+    *,
+    library: Literal["httpx"],
+    **rules: Unpack[CacheOptions],
+) -> "httpx.AsyncBaseTransport": ...
 
 
 def async_transport(
-    cache: HTTPCache | Store | str, inner: Any = None, *, library: str | None = None, **rules: Any
+    cache: HTTPCache | Store | str,
+    inner: Any = None,
+    *,
+    library: str | None = None,
+    **rules: Unpack[CacheOptions],
 ) -> Any:
     """Make a transport for an async client of one's own; see `transport`."""
-    _, made = transports(_library(library))
-    return made(_cache(cache, rules), inner)
+    _, made = transports(libraries.find(library))
+    answers, owned = _cache(cache, rules)
+    return made(answers, inner, owned=owned)
 
 
-def _cache(cache: HTTPCache | Store | str, rules: dict[str, Any]) -> HTTPCache:
-    if not isinstance(cache, HTTPCache):
-        return HTTPCache(cache, **rules)
-    if rules:
-        raise InputError(f"the HTTPCache has its own rules; {', '.join(rules)} cannot be added")
-    return cache
+def cache_of(client: object) -> HTTPCache:
+    """Give the HTTPCache of a client that was made here, or of an SDK's client around one.
 
-
-def _limits(module: ModuleType) -> Any:
-    return module.Limits(
-        max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_IDLE_CONNECTIONS
+    Raises InputError for any other.
+    """
+    for candidate in (client, getattr(client, "_client", None)):
+        found = getattr(candidate, "askonce", None)
+        if isinstance(found, HTTPCache):
+            return found
+    raise InputError(
+        f"this {type(client).__qualname__} has no cache of ours; give the client that "
+        "http_client() made, or make the HTTPCache yourself and pass it on to be used"
     )
 
 
-def _library(name: str | None) -> ModuleType:
-    if name not in (None, "httpx2", "httpx"):
-        raise InputError(f"library is {name!r}; it is 'httpx2' or 'httpx'")
-    for candidate in (name,) if name else ("httpx2", "httpx"):
-        try:
-            return importlib.import_module(candidate)
-        except ImportError:
-            continue
-    raise MissingExtraError(name or "httpx2", "http", "an HTTP client that caches")
+def _cache(cache: HTTPCache | Store | str, rules: CacheOptions) -> tuple[HTTPCache, bool]:
+    """Give the cache and whether it was made here."""
+    if not isinstance(cache, HTTPCache):
+        return HTTPCache(cache, **rules), True
+    if rules:
+        raise InputError(f"the HTTPCache has its own rules; {', '.join(rules)} cannot be added")
+    return cache, False

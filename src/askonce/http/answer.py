@@ -1,11 +1,11 @@
 """A kept answer: what the provider sent, and how it is sent again in either presentation."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from askonce.core import codecs, entry
-from askonce.wire import Json, Parser, Usage, Wire, parse_body, write_body
+from askonce.wire import Event, Parser, Usage, Wire, parse_body, write_body
 
 Form = Literal["body", "events"]
 _CODECS: Final[Mapping[Form, int]] = {"body": codecs.JSON, "events": codecs.EVENTS}
@@ -14,10 +14,7 @@ _FORMS: Final[Mapping[int, Form]] = {codec: form for form, codec in _CODECS.item
 KEPT_HEADERS: Final = ("request-id", "x-request-id", "openai-version")
 """Of a response's headers these are kept; no cookie, no credential, no account is."""
 
-_TYPES: Final[Mapping[Form, str]] = {
-    "body": "application/json",
-    "events": "text/event-stream; charset=utf-8",
-}
+_USAGE: Final = ("model", "input", "output", "cached", "written")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +22,7 @@ class Answer:
     """Hold one answer as the provider sent it: a body, or the bytes of a stream of events.
 
     `with_usage` tells whether its usage was asked for, `seconds` how long the provider took,
-    `delays` the seconds between a stream's events, if they were recorded.
+    `tags` names each tag with the epoch in which the answer was asked for.
     """
 
     form: Form
@@ -37,7 +34,6 @@ class Answer:
     usage: Usage | None = None
     with_usage: bool = False
     seconds: float = 0.0
-    delays: Sequence[float] = ()
 
     def pack(self, binding: int) -> bytes:
         """Write the answer as an entry."""
@@ -46,8 +42,6 @@ class Answer:
             meta["tags"] = dict(self.tags)
         if self.with_usage:
             meta["with_usage"] = True
-        if self.delays:
-            meta["delays"] = list(self.delays)
         if self.usage is not None:
             meta["usage"] = {name: getattr(self.usage, name) for name in _USAGE}
         codec = _CODECS[self.form]
@@ -62,19 +56,22 @@ class Answer:
         if found is None or found.binding != binding or found.codec not in _FORMS:
             return None
         meta: Mapping[str, Any] = found.meta
-        usage = meta.get("usage")
-        return cls(
-            _FORMS[found.codec],
-            found.payload,
-            found.created,
-            found.expires,
-            meta.get("headers", {}),
-            meta.get("tags", {}),
-            Usage(**usage) if usage else None,
-            meta.get("with_usage", False),
-            meta.get("seconds", 0.0),
-            meta.get("delays", ()),
-        )
+        try:
+            usage = meta.get("usage")
+            return cls(
+                _FORMS[found.codec],
+                found.payload,
+                found.created,
+                found.expires,
+                dict(meta.get("headers", {})),
+                dict(meta.get("tags", {})),
+                Usage(*(usage[name] for name in _USAGE)) if usage else None,
+                bool(meta.get("with_usage", False)),
+                float(meta.get("seconds", 0.0)),
+            )
+        except (TypeError, ValueError, KeyError, AttributeError):
+            # Metadata as another version may write it: an answer that is not understood is none.
+            return None
 
     def body(self, wire: Wire) -> bytes:
         """Give the answer as a plain body. Raises AnswerError if a stream cannot be joined."""
@@ -85,12 +82,11 @@ class Answer:
             joiner.feed(event)
         return write_body(joiner.response())
 
-    def response(self, wire: Wire) -> Json:
-        """Give the answer as parsed JSON. Raises AnswerError or InputError."""
-        return parse_body(self.body(wire))
-
     def events(self, wire: Wire, *, usage: bool) -> list[bytes]:
-        """Give the answer as the chunks of a stream, with its usage or without."""
+        """Give the answer as the chunks of a stream, with its usage or without.
+
+        Raises AnswerError or InputError for an answer that cannot be given so.
+        """
         if self.form == "body":
             return [event.raw for event in wire.split(parse_body(self.content), usage=usage)]
         events = _events(self.content)
@@ -98,19 +94,7 @@ class Answer:
             events = wire.without_usage(events)
         return [event.raw for event in events]
 
-    def content_type(self, form: Form) -> str:
-        """Give the content type of a presentation."""
-        return _TYPES[form]
 
-
-_USAGE: Final = ("model", "input", "output", "cached", "written")
-
-
-def _events(content: bytes) -> list[Any]:
+def _events(content: bytes) -> list[Event]:
     parser = Parser()
     return parser.feed(content) + parser.finish()
-
-
-def headers_kept(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Give those of a response's headers that are kept."""
-    return {name: value for name, value in headers if name in KEPT_HEADERS}

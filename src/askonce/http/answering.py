@@ -1,203 +1,140 @@
-"""How one request is answered, written once for both colours.
+"""How one request is answered, written once for both colours."""
 
-These flows yield the steps of any flow; what they call for is to send a request, to read a
-response or to close it.
-"""
-
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
-from askonce.core.flow import Call, Step, Tell
-from askonce.errors import AnswerError, InputError
+from askonce.core.flow import Call, Tell
+from askonce.errors import InputError
 from askonce.events import Event
 from askonce.http import passing
+from askonce.http.batches import Batching
 from askonce.http.cache import HTTPCache
-from askonce.http.exchange import Batch, Bypass, Exchange, passed_on
+from askonce.http.exchange import Batch, Bypass, Exchange
 from askonce.http.flows import Found, Lead
-from askonce.http.recording import Tape
-from askonce.wire import openai_embeddings, parse_body
-
-Answering = Generator[Step, Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Ask for a response to this request."""
-
-    request: Any
-
-
-@dataclass(frozen=True, slots=True)
-class ReadBody:
-    """Ask for the whole body of a response, decoded."""
-
-    response: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Ask to let a response go."""
-
-    response: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """Make the streams of responses: one that is recorded, and one that is played."""
-
-    tee: Callable[[Any, Tape], Any]
-    replay: Callable[[list[bytes]], Any]
-
-
-class _PassedThrough(Exception):  # noqa: N818  it carries a response out of a flow, no error
-    def __init__(self, response: Any) -> None:
-        super().__init__()
-        self.response = response
+from askonce.http.steps import Answering, Close, Drain, Library
+from askonce.http.tape import Tape
 
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """Answer requests of one HTTP library from one cache."""
+    """Answer requests of one HTTP library from one cache.
+
+    `tee` makes a stream that is passed on and recorded; `in_background` carries out a flow.
+    """
 
     cache: HTTPCache
-    library: ModuleType
-    streams: Streams
-    revalidate: Callable[[Any, bytes, Exchange], None]
+    library: Library
+    tee: Callable[[Any, Tape], Any]
+    in_background: Callable[[Answering], None]
 
     def answer(self, request: Any, content: bytes) -> Answering:
         """Answer one request that is for an answer or for embeddings."""
-        found = self.cache.understand(passing.origin_of(request), content)
+        try:
+            found = self.cache.understand(passing.origin_of(request), content)
+        except InputError as error:
+            return self._made(passing.not_understood(error))
         match found:
             case Exchange():
                 return (yield from self._answer(request, content, found))
             case Batch():
-                return (yield from self._embed(request, content, found))
-            case Bypass(reason):
-                yield Tell(Event("refused", reason=reason))
-                response = yield Call(Send(self._request(request, content, cached=False)))
-                response.headers["cache-status"] = passing.forwarded("bypass", detail=reason)
+                batching = Batching(self.cache, self.library, request, content, found)
+                return (yield from batching.answer())
+            case Bypass(reason, policy):
+                yield Tell(Event("refused", 1, policy.namespace, reason=reason))
+                if policy.only_if_cached:
+                    return self._made(passing.not_cached(reason))
+                response = yield from self.library.ask(request, content)
+                passing.add_status(response, passing.forwarded("bypass", detail=reason))
                 return response
 
-    def refresh(self, request: Any, content: bytes, exchange: Exchange) -> Answering:
-        """Ask anew for an answer that has gone stale, unless somebody else does."""
-        outcome = yield from self.cache.finding(exchange, stale=False)
-        if isinstance(outcome, Lead):
-            response = yield from self._ask(request, content, exchange, outcome)
-            yield Call(ReadBody(response))
-            yield Call(Close(response))
-
     def _answer(self, request: Any, content: bytes, exchange: Exchange) -> Answering:
+        policy = exchange.policy
         outcome = yield from self.cache.finding(exchange)
         if isinstance(outcome, Found):
-            try:
-                reply = self._reply(exchange, outcome)
-            except (AnswerError, InputError):
-                # An answer that cannot be presented as asked for is asked for again.
-                outcome = Lead(exchange.question, "miss")
-            else:
-                if outcome.stale:
-                    self.revalidate(request, content, exchange)
+            reply = self._reply(exchange, outcome)
+            if reply is not None:
+                may_ask = not (policy.only_if_cached or policy.no_store)
+                if outcome.stale and may_ask and not self.cache.is_asked_for(exchange):
+                    self.in_background(self._refresh(request, content, exchange))
                 return reply
-        if exchange.policy.only_if_cached:
-            return self._not_cached()
+            # An answer that cannot be presented as asked for is asked for again.
+            outcome = Lead(exchange.question)
+        if policy.only_if_cached:
+            return self._made(passing.not_cached())
         return (yield from self._ask(request, content, exchange, outcome))
 
-    def _ask(self, request: Any, content: bytes, exchange: Exchange, lead: Lead) -> Answering:
+    def _refresh(self, request: Any, content: bytes, exchange: Exchange) -> Answering:
+        """Ask anew for an answer that has gone stale, unless somebody else does."""
+        lead = yield from self.cache.refreshing(exchange)
+        if lead is None:
+            return
         try:
-            response = yield Call(Send(self._request(request, content, cached=True)))
-        except BaseException:
-            yield from self.cache.letting_go(lead, "the provider could not be reached")
-            if (stale := self._stand_in(exchange, lead)) is not None:
-                return stale
+            response = yield from self._ask(request, content, exchange, lead)
+            yield Call(Drain(response))
+        except Exception as error:  # noqa: BLE001  nobody waits for this answer
+            yield Tell(Event("refused", 1, lead.question.namespace, reason=f"{error!r}"))
+
+    def _ask(self, request: Any, content: bytes, exchange: Exchange, lead: Lead) -> Answering:
+        began = time.monotonic()
+        try:
+            epochs = yield from self.cache.epochs(exchange)
+            response = yield from self.library.ask(request, content)
+            if response.status_code == 200:
+                tape = Tape(
+                    self.cache,
+                    exchange,
+                    lead,
+                    response,
+                    began=began,
+                    epochs=epochs,
+                    decode=self.library.decoded,
+                )
+                return self._recorded(response, tape, lead)
+        except BaseException as error:
+            yield from self.cache.letting_go(lead, f"the provider gave no answer: {error!r}")
+            if isinstance(error, self.library.module.TransportError):
+                stale = self._stand_in(exchange, lead)
+                if stale is not None:
+                    return stale
             raise
-        response.headers["cache-status"] = passing.forwarded(lead.reason)
-        if response.status_code == 200:
-            tape = Tape(self.cache, exchange, lead, response)
-            response.stream = self.streams.tee(response.stream, tape)
-            return response
-        yield from self.cache.letting_go(lead, f"the provider answered {response.status_code}")
+        reason = f"the provider answered {response.status_code}"
+        yield from self.cache.letting_go(lead, reason, ended=True)
         if response.status_code in passing.FAILURES:
             stale = self._stand_in(exchange, lead)
             if stale is not None:
                 yield Call(Close(response))
                 return stale
+        passing.add_status(response, passing.forwarded(lead.reason))
         return response
 
-    def _embed(self, request: Any, content: bytes, batch: Batch) -> Answering:
-        upstream = passing.Upstream(batch, content)
-        try:
-            rows = yield from self._vectors(request, batch, upstream)
-        except _PassedThrough as passed:
-            return passed.response
-        headers, body = upstream.reply(rows)
-        return self.library.Response(200, headers=headers, content=body)
-
-    def _vectors(self, request: Any, batch: Batch, upstream: passing.Upstream) -> Answering:
-        """Run the flow of embeddings, with a request where it calls for the model."""
-        steps = self.cache.embedding(batch)
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    if isinstance(step, Call):
-                        places = [int(place) for place in step.argument]
-                        outcome = yield from self._ask_for(request, batch, upstream, places)
-                    else:
-                        outcome = yield step
-                except BaseException as error:  # noqa: BLE001  it is the inner flow's to handle
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(outcome)
-        except StopIteration as end:
-            return end.value
-
-    def _ask_for(
-        self, request: Any, batch: Batch, upstream: passing.Upstream, places: list[int]
-    ) -> Answering:
-        if batch.policy.only_if_cached:
-            raise _PassedThrough(self._not_cached())
-        part = upstream.content_for(places)
-        response = yield Call(Send(self._request(request, part, cached=True)))
-        if response.status_code != 200:
-            raise _PassedThrough(response)
-        body = yield Call(ReadBody(response))
-        try:
-            parsed = parse_body(body)
-            rows = openai_embeddings.decode(parsed, len(places))
-        except (AnswerError, InputError):
-            # What we cannot read is the caller's to see, as an answer to the caller's own request.
-            if part != upstream.content:
-                whole = self._request(request, upstream.content, cached=True)
-                response = yield Call(Send(whole))
-            raise _PassedThrough(response) from None
-        upstream.headers = passing.kept_headers(response.headers)
-        upstream.responses.append(parsed)
-        return rows
+    def _recorded(self, response: Any, tape: Tape, lead: Lead) -> Any:
+        """Give a response anew whose stream is recorded, for this one may have been read."""
+        recorded = self.library.module.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=self.tee(response.stream, tape),
+            extensions=response.extensions,
+        )
+        passing.add_status(recorded, passing.forwarded(lead.reason))
+        return recorded
 
     def _stand_in(self, exchange: Exchange, lead: Lead) -> Any:
+        """Give a stale answer for a provider that failed, None if there is none or it may not."""
         stale = lead.stale
         if stale is None or not passing.may_stand_in(stale, exchange, now=self.cache.now()):
             return None
         return self._reply(exchange, Found(stale, stale=True))
 
     def _reply(self, exchange: Exchange, found: Found) -> Any:
-        headers, chunks = passing.reply_of(exchange, found, now=self.cache.now())
-        if exchange.wants_stream:
-            return self.library.Response(200, headers=headers, stream=self.streams.replay(chunks))
-        return self.library.Response(200, headers=headers, content=chunks[0])
+        """Give a kept answer as asked for, None if that cannot be."""
+        try:
+            headers, chunks = passing.reply_of(exchange, found, now=self.cache.now())
+        except Exception:  # noqa: BLE001  whatever an entry holds, it must not break the call
+            return None
+        return self.library.response(200, headers, chunks)
 
-    def _not_cached(self) -> Any:
-        status, headers, body = passing.not_cached()
-        return self.library.Response(status, headers=headers, content=body)
-
-    def _request(self, request: Any, content: bytes, *, cached: bool) -> Any:
-        headers = passed_on(request.headers.multi_items(), cached=cached)
-        return self.library.Request(
-            request.method,
-            request.url,
-            headers=[pair for pair in headers if pair[0].lower() != "content-length"],
-            content=content,
-            extensions=request.extensions,
-        )
+    def _made(self, parts: tuple[int, passing.Headers, bytes]) -> Any:
+        status, headers, body = parts
+        return self.library.response(status, headers, [body])

@@ -1,15 +1,14 @@
 """One request, understood: what it asks, whether it may be cached, and its key."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from askonce.chat import Question
 from askonce.core.embedding import Inputs
 from askonce.core.keys import Subject
 from askonce.errors import InputError
 from askonce.http import identity
-from askonce.http.control import OWN_PREFIX, Policy, policy_for
+from askonce.http.control import Policy, policy_for
 from askonce.http.identity import Origin
 from askonce.wire import (
     Json,
@@ -20,8 +19,6 @@ from askonce.wire import (
     parse_body,
     wire_for,
 )
-
-NOT_PASSED_ON: Final = frozenset({"cache-control"})
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,7 @@ class Bypass:
     """Hold the reason why a request passes by the cache; an empty one: it is none of ours."""
 
     reason: str = ""
+    policy: Policy = field(default_factory=Policy)
 
 
 def understand(origin: Origin, content: bytes, rules: Rules) -> Exchange | Batch | Bypass:
@@ -75,15 +73,16 @@ def understand(origin: Origin, content: bytes, rules: Rules) -> Exchange | Batch
     try:
         body = parse_body(content)
     except InputError as error:
-        return Bypass(str(error))
+        return Bypass(str(error), policy)
     refused = wire.refusal(body) if wire else openai_embeddings.refusal(body)
     if refused:
-        return Bypass(refused)
+        return Bypass(refused, policy)
     parameters = identity.parameters_of(origin, policy, rules.ignored_headers, rules.isolation_key)
     if wire is None:
         return _batch(origin, body, policy, parameters)
     if not policy.random and is_random(body):
-        return Bypass("the answer is random, and the policy does not cache such answers")
+        reason = "the answer is random, and the policy does not cache such answers"
+        return Bypass(reason, policy)
     model = wire.model(origin.target, body)
     subject = identity.subject_of("chat", model, policy, parameters)
     decides = canonical_body(wire.identity(origin.target, body))
@@ -117,17 +116,3 @@ def is_random(body: Json) -> bool:
     settings = body.get("generationConfig")
     merged = {**body, **settings} if isinstance(settings, dict) else body
     return merged.get("seed") is None and merged.get("temperature") != 0
-
-
-def passed_on(headers: Iterable[tuple[str, str]], *, cached: bool) -> list[tuple[str, str]]:
-    """Give the headers that go to the provider: not those meant for the cache.
-
-    An answer that is to be kept is asked for in an encoding that can be read here.
-    """
-    found: list[tuple[str, str]] = []
-    for name, value in headers:
-        low = name.lower()
-        if low.startswith(OWN_PREFIX) or (cached and low in NOT_PASSED_ON):
-            continue
-        found.append((name, "gzip, deflate" if cached and low == "accept-encoding" else value))
-    return found

@@ -1,30 +1,46 @@
 """The flows of an HTTP answer: find it or lead in asking for it, then save it or let go."""
 
-import secrets
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
 from askonce.chat import NOT_SHARED, Question
-from askonce.core import codecs, entry
 from askonce.core.flight import Flight, Flights
 from askonce.core.flow import Claim, Pause, Read, Release, Step, Tell, Wait, Write
-from askonce.core.keys import namespace_prefix, segment
 from askonce.events import Event
 from askonce.http.answer import Answer
 from askonce.http.control import Policy
+from askonce.http.tags import are_current
 
 STALE_FOR = 7 * 86400.0
 """Seconds that an answer may be kept beyond its end, for the stale-… directives."""
 
-_POLL = 0.02
+_FIRST_POLL = 0.01
+_LAST_POLL = 0.1
+_LOOK_EVERY = 0.25
+_HELD_FOR = 4
+"""So many looks a follower waits for a leader whose caller does not read on."""
+_LEADERS = 3
+"""So many leaders may fail one after the other before all who wait ask for themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Hold what finding an answer needs to know: `wait` is the seconds to wait for others."""
+
+    question: Question
+    policy: Policy
+    flights: Flights
+    wait: float
+    now: float
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hold an answer that may be given."""
+    """Hold an answer that may be given, and its entry."""
 
     answer: Answer
+    blob: bytes = b""
     stale: bool = False
     collapsed: bool = False
 
@@ -34,7 +50,7 @@ class Lead:
     """Be the duty to ask, and then to save or to let go; `stale` is an answer gone stale."""
 
     question: Question
-    reason: str
+    reason: str = "miss"
     flight: Flight | None = None
     leased: bool = False
     stale: Answer | None = None
@@ -43,163 +59,164 @@ class Lead:
 Outcome = Found | Lead
 
 
-def find_flow(
-    question: Question, policy: Policy, flights: Flights, *, wait: float, now: float
-) -> Generator[Step, Any, Outcome]:
+def find_flow(terms: Terms) -> Generator[Step, Any, Outcome]:
     """Look an answer up; wait for whoever is asking; else lead.
 
-    With `only_if_cached` the lead is without a flight, for nobody will ask.
+    Who wants no answer but a new one, or none to be stored, leads by himself: without a flight.
     """
-    found = yield from _look(question, policy, now)
-    told = (1, question.namespace, question.model)
+    question, policy = terms.question, terms.policy
+    found = yield from _look(terms)
     if isinstance(found, Found) and not policy.no_cache:
-        yield Tell(Event("hit", *told))
+        yield Tell(Event("hit", 1, question.namespace, question.model))
         return found
-    stale = found if isinstance(found, Answer) else None
-    if policy.no_cache or policy.only_if_cached:
-        yield Tell(Event("miss", *told))
-        return Lead(question, "request" if policy.no_cache else "miss", stale=stale)
-    outcome = yield from _join(question, policy, flights, wait=wait, now=now)
+    stale = found.answer if isinstance(found, Found) else found
+    if policy.no_cache:
+        outcome: Outcome = Lead(question, "request")
+    elif policy.no_store or policy.only_if_cached:
+        outcome = Lead(question)
+    else:
+        outcome = yield from _join(terms)
     if isinstance(outcome, Lead):
         outcome.stale = stale
-        outcome.reason = "stale" if stale else outcome.reason
-    yield Tell(Event("miss" if isinstance(outcome, Lead) else "hit", *told))
+        if stale and not policy.no_cache:
+            outcome.reason = "stale"
+    yield Tell(
+        Event(
+            "hit" if isinstance(outcome, Found) else "miss", 1, question.namespace, question.model
+        )
+    )
     return outcome
 
 
-def _join(
-    question: Question, policy: Policy, flights: Flights, *, wait: float, now: float
-) -> Generator[Step, Any, Outcome]:
-    keys = (question.key,)
-    while True:
-        flight = flights.claim(keys)
+def refresh_flow(terms: Terms) -> Generator[Step, Any, Lead | None]:
+    """Lead in asking anew for an answer gone stale; None if somebody else does or has done."""
+    flight = terms.flights.claim((terms.question.key,))
+    if flight is None:
+        return None
+    outcome = yield from _lead(flight, terms, 0.0)
+    if isinstance(outcome, Found):
+        return None
+    if not outcome.leased:
+        _land(outcome, None, terms.flights)
+        return None
+    outcome.reason = "stale"
+    return outcome
+
+
+def _join(terms: Terms) -> Generator[Step, Any, Outcome]:
+    keys = (terms.question.key,)
+    left = terms.wait
+    leaders = _LEADERS
+    while leaders and left > 0:
+        flight = terms.flights.claim(keys)
         if flight is not None:
-            return (yield from _lead(flight, question, policy, flights, wait=wait, now=now))
-        for other in flights.under_way(keys):
-            landed = yield Wait(other, wait)
-            if landed is None or landed.get(question.key) == NOT_SHARED:
-                return Lead(question, "miss")
-            answer = Answer.unpack(landed.get(question.key), question.binding)
-            if answer is not None:
+            return (yield from _lead(flight, terms, left))
+        for other in terms.flights.under_way(keys):
+            blob, left = yield from _follow(other, terms.question, left)
+            answer = Answer.unpack(blob, terms.question.binding)
+            if answer is not None and _is_young(answer, terms):
                 return Found(answer, collapsed=True)
+            if blob == NOT_SHARED:
+                return Lead(terms.question)
+            leaders -= 1
+    return Lead(terms.question)
 
 
-def _lead(
-    flight: Flight,
-    question: Question,
-    policy: Policy,
-    flights: Flights,
-    *,
-    wait: float,
-    now: float,
-) -> Generator[Step, Any, Outcome]:
+def _follow(
+    flight: Flight, question: Question, left: float
+) -> Generator[Step, Any, tuple[bytes | None, float]]:
+    """Wait for a flight; give what it brought, NOT_SHARED for waiting in vain, and the time left.
+
+    A leader whose caller does not read on may be waiting for us in turn.
+    """
+    seen = looks = 0
+    while left > 0 and looks < _HELD_FOR:
+        landed = yield Wait(flight, min(left, _LOOK_EVERY))
+        if landed is not None:
+            return landed.get(question.key), left
+        left -= _LOOK_EVERY
+        looks = looks + 1 if flight.held and flight.held == seen else 0
+        seen = flight.held
+    return NOT_SHARED, left
+
+
+def _lead(flight: Flight, terms: Terms, left: float) -> Generator[Step, Any, Outcome]:
     """Claim the question among processes too, and look once more before asking."""
-    waited = 0.0
-    leading = False
+    question = terms.question
+    pause = _FIRST_POLL
+    lead: Lead | None = None
+    granted = False
+    blob: bytes | None = None
     try:
-        while True:
-            granted = yield Claim(flight.keys, kept=True)
-            found = yield from _look(question, policy, now)
-            if isinstance(found, Found):
-                if granted:
-                    yield Release(flight.keys)
-                return Found(found.answer, collapsed=True)
-            if granted or waited >= wait:
-                leading = True
-                return Lead(question, "miss", flight, bool(granted))
-            yield Pause(_POLL)
-            waited += _POLL
+        while lead is None:
+            granted = bool((yield Claim(flight.keys, kept=True)))
+            found = yield from _look(terms)
+            if isinstance(found, Found) and not found.stale:
+                blob = found.blob
+                return Found(found.answer, blob, collapsed=True)
+            if granted or left <= 0:
+                lead = Lead(question, "miss", flight, granted)
+            else:
+                yield Pause(pause)
+                left -= pause
+                pause = min(2 * pause, _LAST_POLL)
+        return lead
     finally:
-        if not leading:
-            flights.land(flight, {})
+        if lead is None:
+            terms.flights.land(flight, {} if blob is None else {question.key: blob})
+            if granted:
+                yield Release(flight.keys)
 
 
-def _look(
-    question: Question, policy: Policy, now: float
-) -> Generator[Step, Any, Found | Answer | None]:
+def _look(terms: Terms) -> Generator[Step, Any, Found | Answer | None]:
     """Give what may be given, or an answer that has gone stale, or None."""
+    question, policy, now = terms.question, terms.policy, terms.now
     (blob,) = yield Read((question.key,))
     answer = Answer.unpack(blob, question.binding)
-    if answer is None:
+    if answer is None or not (yield from are_current(question.namespace, answer.tags)):
         return None
-    if answer.tags:
-        names = list(answer.tags)
-        epochs = yield Read([tag_key(question.namespace, name) for name in names])
-        if [_epoch(epoch) for epoch in epochs] != [answer.tags[name] for name in names]:
-            return None
-    if policy.max_age is not None and now - answer.created > policy.max_age:
+    if not _is_young(answer, terms):
         return answer
-    if now >= answer.expires:
-        if now < answer.expires + policy.stale_while_revalidate:
-            return Found(answer, stale=True)
-        return answer
-    return Found(answer)
+    if now < answer.expires:
+        return Found(answer, blob)
+    if now < answer.expires + policy.stale_while_revalidate:
+        return Found(answer, blob, stale=True)
+    return answer
 
 
-def save_flow(lead: Lead, answer: Answer, flights: Flights) -> Generator[Step, Any, None]:
+def _is_young(answer: Answer, terms: Terms) -> bool:
+    return terms.policy.max_age is None or terms.now - answer.created <= terms.policy.max_age
+
+
+def save_flow(
+    lead: Lead, blob: bytes, expires: float, flights: Flights
+) -> Generator[Step, Any, None]:
     """Store an answer, hand it to all who wait, and let others ask again."""
-    blob = answer.pack(lead.question.binding)
+    stored = False
     try:
-        stored = yield Write({lead.question.key: blob}, answer.expires + STALE_FOR)
+        stored = yield Write({lead.question.key: blob}, expires + STALE_FOR)
     finally:
         _land(lead, blob, flights)
-    if lead.leased:
-        yield Release((lead.question.key,))
+        if lead.leased:
+            yield Release((lead.question.key,))
     if stored:
         yield Tell(Event("stored", 1, lead.question.namespace, lead.question.model))
 
 
-def let_go_flow(lead: Lead, reason: str, flights: Flights) -> Generator[Step, Any, None]:
-    """Keep nothing: those who wait ask for themselves, one after the other or all at once.
+def let_go_flow(
+    lead: Lead, reason: str, flights: Flights, *, ended: bool
+) -> Generator[Step, Any, None]:
+    """Keep nothing, for this reason.
 
-    An empty reason means that the answer did not come to its end; the next in line leads.
+    If the answer came to its end, those who wait ask for themselves, all at once; else the next
+    in line leads.
     """
-    _land(lead, NOT_SHARED if reason else None, flights)
+    _land(lead, NOT_SHARED if ended else None, flights)
     if lead.leased:
         yield Release((lead.question.key,))
-    event = Event("refused", 1, lead.question.namespace, lead.question.model, reason=reason)
-    if reason:
-        yield Tell(event)
+    yield Tell(Event("refused", 1, lead.question.namespace, lead.question.model, reason=reason))
 
 
 def _land(lead: Lead, blob: bytes | None, flights: Flights) -> None:
     if lead.flight is not None:
         flights.land(lead.flight, {} if blob is None else {lead.question.key: blob})
-
-
-def tag_key(namespace: str, tag: str) -> str:
-    """Name the entry that holds a tag's epoch."""
-    return f"{namespace_prefix(namespace)}tag/{segment(tag)}"
-
-
-def epochs_flow(
-    namespace: str, tags: Iterable[str], now: float
-) -> Generator[Step, Any, dict[str, str]]:
-    """Give the epoch of each tag, beginning one where there is none.
-
-    A tag whose epoch got lost thereby retires its entries, never the reverse.
-    """
-    names = list(tags)
-    blobs = yield Read([tag_key(namespace, name) for name in names])
-    epochs = {name: _epoch(blob) for name, blob in zip(names, blobs, strict=True)}
-    if begun := [name for name, epoch in epochs.items() if not epoch]:
-        epochs |= yield from retire_flow(namespace, begun, now)
-    return epochs
-
-
-def retire_flow(
-    namespace: str, tags: Iterable[str], now: float
-) -> Generator[Step, Any, dict[str, str]]:
-    """Begin a new epoch for each tag: no entry of the old one is given any more."""
-    epochs = {name: secrets.token_hex(8) for name in tags}
-    entries = {
-        tag_key(namespace, name): entry.pack(entry.Entry(epoch.encode(), codecs.JSON, now))
-        for name, epoch in epochs.items()
-    }
-    yield Write(entries)
-    return epochs
-
-
-def _epoch(blob: bytes | None) -> str:
-    found = entry.unpack(blob) if blob else None
-    return found.payload.decode(errors="replace") if found else ""

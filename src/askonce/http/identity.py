@@ -1,15 +1,15 @@
 """What identifies a request on the wire, beside its body."""
 
+import functools
 import hashlib
 import hmac
-import re
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
 
-from askonce.core.keys import Subject
+from askonce.core.keys import Subject, encode
 from askonce.http.control import OWN_PREFIX, Policy
 
 IGNORED_HEADERS: Final[Mapping[str, str]] = {
@@ -33,14 +33,15 @@ IGNORED_HEADERS: Final[Mapping[str, str]] = {
             "transfer-encoding",
             "upgrade",
             "via",
+            "x-amz-content-sha256",
+            "x-amz-date",
             "x-forwarded-*",
             "x-real-ip",
+            "x-server-timeout",
         ),
         "transport",
     ),
-    **dict.fromkeys(
-        ("accept-language", "origin", "referer", "sec-*", "user-agent", "x-app"), "the client"
-    ),
+    **dict.fromkeys(("origin", "referer", "sec-*", "user-agent", "x-app"), "the client"),
     **dict.fromkeys(
         (
             "b3",
@@ -54,6 +55,7 @@ IGNORED_HEADERS: Final[Mapping[str, str]] = {
             "x-cloud-trace-context",
             "x-correlation-id",
             "x-datadog-*",
+            "x-ms-client-request-id",
             "x-request-id",
         ),
         "tracing",
@@ -65,20 +67,21 @@ IGNORED_HEADERS: Final[Mapping[str, str]] = {
 """Headers that decide no answer, each with the reason; a name may end in `*`."""
 
 CREDENTIALS: Final = (
-    "api-key",
-    "authorization",
+    "*api-key",
+    "*authorization",
+    "*subscription-key",
+    "*-auth",
+    "*-secret",
+    "*-token",
     "cookie",
     "openai-organization",
     "openai-project",
-    "x-api-key",
-    "x-goog-api-key",
     "x-goog-user-project",
 )
-"""Headers that tell who asks and who pays."""
+"""Headers that tell who asks and who pays; a name may begin with `*`."""
 
 _CREDENTIAL_QUERIES = frozenset({"key", "api_key", "api-key", "access_token"})
 _PRESENTATION_QUERIES = frozenset({"alt"})
-_HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
 
 @dataclass(frozen=True)
@@ -105,15 +108,17 @@ def parameters_of(
 
     With an isolation key, that is also who asks: a keyed digest of the credentials.
     """
-    query = sorted(
-        (name, value)
-        for name, value in urllib.parse.parse_qsl(origin.query, keep_blank_values=True)
+    query = [
+        [name, value]
+        for name, value in _pairs_of(origin.query)
         if name not in _CREDENTIAL_QUERIES | _PRESENTATION_QUERIES
-    )
+    ]
+    # The order of equal names may matter, that of different ones does not.
+    query.sort(key=_first)
     found: dict[str, object] = {
         "origin": f"{origin.scheme}://{origin.authority}",
-        "query": [list(pair) for pair in query],
-        "headers": {name: list(values) for name, values in _deciding(origin, ignored).items()},
+        "query": query,
+        "headers": _deciding(origin, ignored),
     }
     if policy.sample:
         found["sample"] = policy.sample
@@ -124,32 +129,45 @@ def parameters_of(
 
 def reason_ignored(name: str, ignored: Iterable[str] = ()) -> str | None:
     """Tell why a header decides no answer, None if it does."""
-    if name in CREDENTIALS:
+    reason = _reason(name)
+    if reason is None and any(fnmatchcase(name, pattern.lower()) for pattern in ignored):
+        return "as told"
+    return reason
+
+
+@functools.lru_cache(maxsize=1024)
+def _reason(name: str) -> str | None:
+    if any(fnmatchcase(name, pattern) for pattern in CREDENTIALS):
         return "credentials"
     for pattern, reason in IGNORED_HEADERS.items():
         if fnmatchcase(name, pattern):
             return reason
-    return "as told" if any(fnmatchcase(name, pattern.lower()) for pattern in ignored) else None
+    return None
 
 
 def _deciding(origin: Origin, ignored: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, value in origin.headers:
-        if reason_ignored(name, ignored) is None and _HEADER_NAME.fullmatch(name):
+        # A host that is not the URL's names another server behind the same address.
+        elsewhere = name == "host" and value.lower() != origin.authority
+        if elsewhere or reason_ignored(name, ignored) is None:
             found.setdefault(name, []).append(value)
     return found
 
 
+def _pairs_of(query: str) -> list[tuple[str, str]]:
+    return urllib.parse.parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+
+
+def _first(pair: list[str]) -> str:
+    return pair[0]
+
+
 def credential_of(origin: Origin, key: bytes) -> str:
     """Digest who asks, so that the digest is of no use without the key."""
-    given = [f"{name}:{value}" for name, value in sorted(origin.headers) if name in CREDENTIALS]
-    given += [
-        f"?{name}:{value}"
-        for name, value in sorted(urllib.parse.parse_qsl(origin.query))
-        if name in _CREDENTIAL_QUERIES
-    ]
-    content = "\0".join(given).encode("utf-8", "surrogateescape")
-    return hmac.new(key, content, hashlib.sha256).hexdigest()
+    headers = [pair for pair in sorted(origin.headers) if _reason(pair[0]) == "credentials"]
+    queries = [pair for pair in sorted(_pairs_of(origin.query)) if pair[0] in _CREDENTIAL_QUERIES]
+    return hmac.new(key, encode([headers, queries]), hashlib.sha256).hexdigest()
 
 
 def subject_of(kind: str, model: str, policy: Policy, parameters: Mapping[str, object]) -> Subject:

@@ -1,20 +1,28 @@
 """What the transports of both colours decide alike, without waiting."""
 
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, Final
 
-from askonce.http.answer import Answer, headers_kept
-from askonce.http.exchange import Batch, Exchange
+from askonce.http import libraries
+from askonce.http.answer import KEPT_HEADERS, Answer
+from askonce.http.control import OWN_PREFIX
+from askonce.http.exchange import Exchange
 from askonce.http.flows import Found
 from askonce.http.identity import Origin
-from askonce.wire import Json, openai_embeddings, write_body
+from askonce.wire import Json, write_body
 
 CACHE: Final = "askonce"
 """Our name in `Cache-Status` (RFC 9211)."""
 
 FAILURES: Final = frozenset({408, 429, 500, 502, 503, 504, 529})
 """Statuses for which a stale answer may stand in (RFC 5861, and what the providers add)."""
+
+_TYPES: Final[Mapping[bool, str]] = {
+    False: "application/json",
+    True: "text/event-stream; charset=utf-8",
+}
+_FOR_BODIES: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 Headers = list[tuple[str, str]]
 
@@ -32,119 +40,130 @@ def origin_of(request: Any) -> Origin:
     )
 
 
+def request_of(method: str, url: str, headers: Mapping[str, str], body: Json | bytes | str) -> Any:
+    """Make a request as the SDKs would."""
+    content = write_body(body) if isinstance(body, dict) else body
+    return libraries.find().Request(method, url, headers=dict(headers), content=content)
+
+
+def headers_passed_on(
+    headers: Any, *, concerned: bool, of_body: bool = True
+) -> list[tuple[bytes, bytes]]:
+    """Give the headers that go to the provider: not those that are meant for the cache.
+
+    `of_body` keeps those that belong to the body's length.
+    """
+    own = OWN_PREFIX.encode()
+    return [
+        (name, value)
+        for name, value in headers.raw
+        if not (low := name.lower()).startswith(own)
+        and not (concerned and low == b"cache-control")
+        and (of_body or low not in _FOR_BODIES)
+    ]
+
+
 def reply_of(exchange: Exchange, found: Found, *, now: float) -> tuple[Headers, list[bytes]]:
     """Give headers and chunks of a kept answer, in the presentation that was asked for.
 
     Raises AnswerError or InputError for an answer that cannot be presented so.
     """
     answer = found.answer
-    age = max(0, int(now - answer.created))
     if exchange.wants_stream:
         chunks = answer.events(exchange.wire, usage=exchange.wants_usage)
-        headers = [("content-type", answer.content_type("events"))]
+        length = []
     else:
         chunks = [answer.body(exchange.wire)]
-        headers = [
-            ("content-type", answer.content_type("body")),
-            ("content-length", str(len(chunks[0]))),
-        ]
-    status = f"{CACHE}; hit"
-    if answer.expires != float("inf"):
-        status += f"; ttl={int(answer.expires - now)}"
+        length = [("content-length", str(len(chunks[0])))]
+    return [
+        ("content-type", _TYPES[exchange.wants_stream]),
+        *length,
+        *answer.headers.items(),
+        ("age", str(max(0, int(now - answer.created)))),
+        ("cache-status", _hit(found, now=now)),
+    ], chunks
+
+
+def _hit(found: Found, *, now: float) -> str:
     if found.collapsed:
-        status += "; collapsed"
-    headers += [*answer.headers.items(), ("age", str(age)), ("cache-status", status)]
-    return headers, chunks
+        return f"{CACHE}; fwd=miss; collapsed"
+    expires = found.answer.expires
+    return f"{CACHE}; hit" if expires == float("inf") else f"{CACHE}; hit; ttl={int(expires - now)}"
 
 
-def forwarded(reason: str, *, stored: bool | None = None, detail: str = "") -> str:
+def forwarded(reason: str, *, detail: str = "") -> str:
     """Write a `Cache-Status` for what was passed on; the reason is one of RFC 9211's."""
     status = f"{CACHE}; fwd={reason}"
-    if stored:
-        status += "; stored"
     if detail:
         quoted = detail.encode("ascii", "replace").decode().replace("\\", "'").replace('"', "'")
-        status += f'; detail="{quoted}"'
+        printable = "".join(letter if letter.isprintable() else " " for letter in quoted)
+        status += f'; detail="{printable}"'
     return status
 
 
-def not_cached() -> tuple[int, Headers, bytes]:
+def add_status(response: Any, status: str) -> None:
+    """Add our `Cache-Status` to those of caches nearer to the provider."""
+    nearer = response.headers.get("cache-status")
+    response.headers["cache-status"] = f"{nearer}, {status}" if nearer else status
+
+
+def not_cached(detail: str = "") -> tuple[int, Headers, bytes]:
     """Give the answer to `only-if-cached` where nothing is (RFC 9111, section 5.2.1.7)."""
     message = "no answer to this request is in the cache, and only-if-cached was asked for"
-    error = {"error": {"message": message, "type": "only_if_cached", "code": "only_if_cached"}}
-    body = write_body(error)
+    if detail:
+        message += f"; it is not cached because {detail}"
+    return _refusal(504, message, "only_if_cached", f"{CACHE}; detail=only-if-cached")
+
+
+def not_understood(error: Exception) -> tuple[int, Headers, bytes]:
+    """Give the answer to a request whose headers ask the cache for what it does not know."""
+    return _refusal(
+        400, f"askonce: {error}", "invalid_cache_request", f"{CACHE}; detail=not-understood"
+    )
+
+
+def _refusal(status: int, message: str, code: str, cache_status: str) -> tuple[int, Headers, bytes]:
+    body = write_body({"error": {"message": message, "type": code, "code": code}})
     headers = [
         ("content-type", "application/json"),
         ("content-length", str(len(body))),
-        ("cache-status", forwarded("miss", detail="only-if-cached")),
+        ("cache-status", cache_status),
         # The SDKs would try again, and wait between tries.
         ("x-should-retry", "false"),
     ]
-    return 504, headers, body
+    return status, headers, body
 
 
 def is_events(headers: Mapping[str, str]) -> bool:
     """Tell whether an answer comes as server-sent events."""
-    return headers.get("content-type", "").startswith("text/event-stream")
+    return headers.get("content-type", "").lower().startswith("text/event-stream")
+
+
+def is_encoded(headers: Mapping[str, str]) -> bool:
+    """Tell whether a body is compressed."""
+    return headers.get("content-encoding", "").strip().lower() not in ("", "identity")
 
 
 def kept_headers(headers: Any) -> dict[str, str]:
     """Give those of a response's headers that are kept."""
-    return headers_kept((name.lower(), value) for name, value in headers.multi_items())
+    return {
+        name.lower(): value for name, value in headers.multi_items() if name.lower() in KEPT_HEADERS
+    }
 
 
-def may_stand_in(stale: Answer | None, exchange: Exchange, *, now: float) -> bool:
+def may_stand_in(stale: Answer, exchange: Exchange, *, now: float) -> bool:
     """Tell whether a stale answer may be given because the provider failed."""
-    return stale is not None and now < stale.expires + exchange.policy.stale_if_error
+    return now < stale.expires + exchange.policy.stale_if_error
 
 
-def decoder_of(encoding: str) -> Callable[[bytes], bytes] | None:
-    """Give what undoes a content encoding piece by piece; None if we cannot."""
-    match encoding.strip().lower():
-        case "" | "identity":
-            return lambda chunk: chunk
-        case "gzip" | "x-gzip":
-            return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress
-        case "deflate":
-            return zlib.decompressobj().decompress
-        case _:
-            return None
-
-
-class Upstream:
-    """Gather what the provider answered for parts of a batch of embeddings."""
-
-    def __init__(self, batch: Batch, content: bytes) -> None:
-        self.responses: list[Json] = []
-        self.headers: dict[str, str] = {}
-        self._batch = batch
-        self.content = content
-
-    def content_for(self, places: list[int]) -> bytes:
-        """Write the request for some inputs; the caller's own bytes for all of them."""
-        if len(places) == len(self._batch.inputs.positions):
-            return self.content
-        return write_body(openai_embeddings.request_for(self._batch.body, places))
-
-    def reply(self, rows: Any) -> tuple[Headers, bytes]:
-        """Write the answer to the whole batch."""
-        body = self._batch.body
-        model = self._batch.subject.model
-        for response in self.responses:
-            model = str(response.get("model") or model)
-        content = write_body(
-            openai_embeddings.respond(
-                rows,
-                openai_embeddings.encoding(body),
-                model=model,
-                counts=openai_embeddings.counts_of(self.responses),
-            )
-        )
-        status = forwarded("partial") if self.responses else f"{CACHE}; hit"
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(content))),
-            *self.headers.items(),
-            ("cache-status", status),
-        ]
-        return headers, content
+def without_own(library: ModuleType, request: Any) -> Any:
+    """Give a request that is none of ours as it is, but for headers that only we understand."""
+    if not any(name.startswith(OWN_PREFIX) for name in request.headers):
+        return request
+    return library.Request(
+        request.method,
+        request.url,
+        headers=headers_passed_on(request.headers, concerned=False),
+        stream=request.stream,
+        extensions=request.extensions,
+    )
