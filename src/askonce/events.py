@@ -1,9 +1,11 @@
 """What happened to a request, as one frozen record handed to a callable."""
 
+import functools
+import importlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["hit", "miss", "stored", "refused", "store_failed"]
 
@@ -12,8 +14,10 @@ Kind = Literal["hit", "miss", "stored", "refused", "store_failed"]
 class Event:
     """Tell what happened to one or more keys.
 
-    `count` is how many keys the event speaks of, `seconds` how long the step took,
-    `reason` why an answer was refused, `error` what a failing store raised.
+    `count` is how many keys the event speaks of, `reason` why an answer was refused, `error` what
+    a failing store raised. Of an answer whose provider told: `input_tokens` (of which
+    `cached_tokens` were in the provider's own cache), `output_tokens`, and the `seconds` that the
+    provider took. A hit saved them, a miss spent them; None is unknown.
     """
 
     kind: Kind
@@ -23,6 +27,21 @@ class Event:
     seconds: float = 0.0
     reason: str = ""
     error: BaseException | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+
+    @property
+    def price(self) -> float | None:
+        """Give the dollars that the tokens cost, or would have: None if anything is unknown.
+
+        The prices are those of the package genai-prices (extra `prices`).
+        """
+        if self.input_tokens is None:
+            return None
+        return _price(
+            self.model, self.input_tokens, self.output_tokens or 0, self.cached_tokens or 0
+        )
 
 
 Observer = Callable[[Event], None]
@@ -38,3 +57,16 @@ def log(event: Event) -> None:
         _log.info("not stored: %s", event.reason)
     else:
         _log.debug("%s: %d in %s", event.kind, event.count, event.namespace or "default")
+
+
+@functools.lru_cache(maxsize=1024)
+def _price(model: str, asked: int, said: int, cached: int) -> float | None:
+    try:
+        prices: Any = importlib.import_module("genai_prices")
+    except ImportError:
+        return None
+    usage = prices.Usage(input_tokens=asked, output_tokens=said, cache_read_tokens=cached)
+    try:
+        return float(prices.calc_price(usage, model).total_price)
+    except LookupError:
+        return None
