@@ -11,7 +11,7 @@ from benchmarks import report
 from benchmarks.frame import run
 from benchmarks.machine import machine_lines
 
-NAMES = ("langchain",)
+NAMES = ("bulk", "langchain")
 FOLDER = Path(__file__).parent.parent / "docs" / "benchmarks"
 
 

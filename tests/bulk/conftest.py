@@ -4,6 +4,7 @@ import httpcore2
 import pytest
 
 from tests.bulk import models
+from tests.bulk.jobs import Run
 from tests.providers.fault_server import running
 
 
@@ -22,3 +23,8 @@ def server(monkeypatch):
     monkeypatch.setattr(httpcore2, "default_ssl_context", lambda **_: context)
     with running() as server:
         yield server
+
+
+@pytest.fixture
+def run(tmp_path):
+    return lambda embedder, **fields: Run(tmp_path, embedder, **fields)

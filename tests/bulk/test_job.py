@@ -1,81 +1,20 @@
-"""The job: failures of single texts, errors that all share, money."""
-
-import json
+"""The job: failures of single texts, errors that all share."""
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from askonce import InputError, Store, StoreError, open_store
-from askonce.bulk import Job, JobError, Stopped, plan
+from askonce.bulk import JobError, Stopped
 from askonce.bulk.halving import PLAIN
-from askonce.bulk.job import observer
-from askonce.bulk.models import Model, Rate, Wishes, open_model
-from askonce.bulk.output import Output
-from askonce.bulk.passages import Passage, Refused
+from askonce.bulk.models import Rate
+from askonce.bulk.passages import Refused
 from askonce.bulk.stopping import Brake
-from askonce.providers import OpenAIEmbedder, cache
+from askonce.providers import cache
 from tests.bulk import models
+from tests.bulk.jobs import Run, model_of, rows_of
 from tests.bulk.models import Named, vectors_of
-from tests.providers.fault_server import Change, Refuse, Say
-from tests.providers.fault_server import vectors_of as server_vectors_of
-
-
-def rows_of(texts):
-    return [Passage(f"id{number}", "f", number, text) for number, text in enumerate(texts, 1)]
-
-
-def model_of(embedder, **fields):
-    fields = {"batch_size": 4, "at_once": 2, "is_local": False, "price": None} | fields
-    return Model(embedder, **fields)
-
-
-class Run:
-    """Carry out a job on texts, or on rows."""
-
-    def __init__(self, folder, embedder, store="memory://", brake=None, namespace="", **fields):
-        self.folder = folder / "out"
-        self.model = model_of(embedder, **fields)
-        self.store = open_store(store)
-        self.brake = brake or Brake()
-        self.namespace = namespace
-        self.told = []
-
-    def plan(self, rows):
-        found = cache(
-            self.model.embedder, self.store, self.namespace, observe=observer(self.brake)
-        )
-        return plan(rows, found, self.model, self.brake, batch_size=4, tick=lambda count: None)
-
-    def __call__(self, texts):
-        rows = rows_of(texts) if texts and isinstance(texts[0], str) else texts
-        with Output(self.folder) as output:
-            self.planned = self.plan(rows)
-            self.job = Job(
-                self.model,
-                self.store,
-                self.planned,
-                self.brake,
-                namespace=self.namespace,
-                batch_size=self.model.batch_size,
-                at_once=self.model.at_once,
-            )
-            return self.job.run(rows, output, "parquet", self.told.append)
-
-    def vectors(self):
-        table = pq.read_table(sorted(self.folder.glob("*.parquet")))
-        return dict(zip(table["id"].to_pylist(), map(np.array, table["vector"].to_pylist())))
-
-    def failures(self):
-        text = (self.folder / "failures.jsonl").read_text()
-        return [json.loads(line) for line in text.splitlines()]
-
-
-@pytest.fixture
-def run(tmp_path):
-    return lambda embedder, **fields: Run(tmp_path, embedder, **fields)
 
 
 def test_everything_is_embedded_once(run, tmp_path):
@@ -286,110 +225,6 @@ def test_a_job_that_was_asked_to_stop_asks_for_nothing_more(run):
     assert len(list(job.store.keys())) == 12, "the batch under way is stored"
 
 
-@pytest.fixture
-def remote(server):
-    made = []
-
-    def make(**settings):
-        settings = {"backoff": 0.001, "attempts": 3, "concurrency": 1} | settings
-        made.append(OpenAIEmbedder("m", base_url=server.base_url, **settings))
-        return made[-1]
-
-    yield make
-    for embedder in made:
-        embedder.close()
-
-
-def test_a_text_that_the_provider_refuses(run, remote, server):
-    def rule(body):
-        for place, text in enumerate(body["input"]):
-            if "long" in text:
-                return Refuse(400, {"message": f"maximum context length, input[{place}]"})
-
-    server.rule = rule
-    texts = ["one", "a long one", "three", "four", "five"]
-    job = run(remote())
-    assert (job(texts).embedded, job.job.outcome.failed) == (4, 1)
-    assert "maximum context length" in job.failures()[0]["reason"]
-    assert (
-        np.stack(list(job.vectors().values()))
-        == server_vectors_of([text for text in texts if "long" not in text])
-    ).all()
-
-
-def test_a_provider_that_says_401(run, remote, server):
-    server.rule = lambda body: Refuse(401, {"message": "Incorrect API key"})
-    with pytest.raises(JobError, match=r"AuthenticationError: .*Incorrect API key"):
-        run(remote())([str(number) for number in range(200)])
-    assert len(server.bodies) <= 4
-
-
-def test_a_revoked_key_in_the_middle(run, remote, server):
-    server.rule = lambda body: Refuse(401, {"message": "revoked"})
-    job = run(remote(), at_once=1)
-    server.script = [None, None]
-    with pytest.raises(JobError, match="revoked"):
-        job([str(number) for number in range(40)])
-    assert len(list(job.store.keys())) == 8
-
-
-def test_a_provider_that_fails_for_a_while(run, remote, server):
-    server.script = [Refuse(500), Refuse(429), None, Refuse(503)]
-    job = run(remote(attempts=5))
-    assert job([str(number) for number in range(20)]).embedded == 20
-
-
-def test_an_outage_stops_the_job(run, remote, server):
-    job = run(remote(), at_once=1)
-    job(["1", "2", "3", "4"])
-    server.rule = lambda body: Refuse(500)
-    with pytest.raises(JobError, match="InternalServerError"):
-        job([str(number) for number in range(200)])
-    assert len(server.bodies) < 20
-
-
-def test_one_request_that_fails_for_good_is_told_of_and_the_job_goes_on(run, remote, server):
-    server.rule = lambda body: Refuse(500) if "9" in body["input"] else None
-    job = run(remote(), at_once=1)
-    assert job([str(number) for number in range(20)]).failed == 4
-    assert all("InternalServerError" in line["reason"] for line in job.failures())
-    assert len(list(job.store.keys())) == 16
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        Say(b"nonsense"),
-        Change(lambda answer: answer["data"].pop() and None),
-        Change(lambda answer: answer["data"][0].update(embedding=[float("nan")] * 16)),
-        Change(lambda answer: answer["data"][0].update(index=7)),
-    ],
-    ids=["no JSON", "too few", "NaN", "a wrong index"],
-)
-def test_a_wrong_answer_fails_its_batch_and_is_not_stored(run, remote, server, answer):
-    job = run(remote(), at_once=1)
-    server.rule = lambda body: answer if body["input"][0] == "4" else None
-    assert job([str(number) for number in range(20)]).failed == 4
-    assert [line["id"] for line in job.failures()] == ["id5", "id6", "id7", "id8"]
-    assert len(list(job.store.keys())) == 16
-
-
-def test_vectors_in_the_wrong_order_are_put_right(run, remote, server):
-    server.rule = lambda body: Change(lambda answer: answer["data"].reverse())
-    texts = [str(number) for number in range(20)]
-    job = run(remote())
-    job(texts)
-    assert (np.stack(list(job.vectors().values())) == server_vectors_of(texts)).all()
-
-
-def test_money(run, remote, server):
-    job = run(remote(), price=0.5)
-    outcome = job(["one two", "three", "one two"])
-    assert outcome.spent == 3 * 0.5, "the provider counted three words"
-    again = job(["one two", "three", "four four"])
-    assert again.saved == pytest.approx(job.planned.tokens_per_byte * 12 * 0.5)
-
-
 def test_money_is_unknown_without_a_price(run):
     outcome = run(Named("m", models.embed))(["a"])
     assert (outcome.spent, outcome.saved) == (None, None)
@@ -410,57 +245,3 @@ def test_tokens_a_minute_are_kept_to(run, monkeypatch):
     job(["x" * 40] * 2 + ["y" * 40, "z" * 40, "1" * 40, "2" * 40])
     assert waited[0] <= 0
     assert waited[1] == pytest.approx(30, abs=5)
-
-
-@pytest.mark.parametrize(
-    ("text", "rate"),
-    [
-        ("500rpm", Rate(500, None)),
-        ("1.5Mtpm", Rate(None, 1.5e6)),
-        ("3krpm, 200000tpm", Rate(3000, 200_000)),
-    ],
-)
-def test_rates(text, rate):
-    assert Rate.of(text) == rate
-
-
-@pytest.mark.parametrize("text", ["", "500", "rpm", "-1rpm", "0tpm", "1rps", "1rpm;2tpm"])
-def test_rates_that_are_none(text):
-    with pytest.raises(InputError, match="is no rate; write requests or tokens a minute"):
-        Rate.of(text)
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("", "is no model; write one of openai:NAME, onnx:DIR"),
-        ("gpt", "is no model"),
-        ("openai:", "is no model"),
-        ("onnx:nowhere", "has no model.onnx"),
-        ("model2vec:/nowhere", "cannot be loaded"),
-        ("python:nowhere:f", "write python:MODULE:FUNCTION"),
-        ("python:json", "write python:MODULE:FUNCTION"),
-        ("python:json:nothing", "write python:MODULE:FUNCTION"),
-        ("python:string:digits", "is no function"),
-    ],
-)
-def test_models_that_are_none(spec, message, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match=message):
-        open_model(spec, Wishes())
-
-
-@pytest.mark.parametrize("wishes", [Wishes(base_url="http://x"), Wishes(rate=Rate(1))])
-def test_wishes_that_only_openai_grants(wishes):
-    with pytest.raises(InputError, match="are for models openai:NAME"):
-        open_model("python:tests.bulk.models:embed", wishes)
-
-
-def test_a_key_that_is_missing(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ADMIN_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(InputError, match="OPENAI_API_KEY"):
-        open_model("openai:text-embedding-3-small", Wishes())
-    model = open_model("openai:text-embedding-3-small", Wishes(only_plans=True))
-    assert model.price == pytest.approx(0.02e-6)
-    model.embedder.close()

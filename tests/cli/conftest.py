@@ -1,6 +1,7 @@
 import pytest
 
 from askonce.cli import main
+from tests.cli.embedding import MODEL, STORE
 from tests.cli.helpers import Result
 
 
@@ -13,5 +14,14 @@ def askonce(capsys, tmp_path, monkeypatch):
         code = main([str(argument) for argument in arguments])
         printed = capsys.readouterr()
         return Result(code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def embed(askonce):
+    def run(*arguments, model="embed", store=STORE):
+        spec = model if ":" in model else MODEL.format(model)
+        return askonce("embed", *arguments, "--model", spec, "--store", store)
 
     return run

@@ -87,8 +87,12 @@ class Asker:
         if open_ones:
             with self._turn:
                 self._brake.check()
-                self._wait_for_tokens(open_ones)
+                size = sum(len(utf8(text)) for text in open_ones)
+                self._wait_for_tokens(size)
                 outcomes = self._ask(open_ones)
+            with self._lock:
+                self.asked += len(open_ones)
+                self.bytes_asked += size
             self._judge(outcomes)
             for text, outcome in zip(open_ones, outcomes, strict=True):
                 if isinstance(outcome, Exception):
@@ -105,13 +109,10 @@ class Asker:
         outcomes: list[Vectors | Exception] = (
             each(texts) if each is not None else halving.embed_each(self._embedder, texts)
         )
-        with self._lock:
-            self.asked += len(texts)
-            self.bytes_asked += sum(len(utf8(text)) for text in texts)
         return outcomes
 
-    def _wait_for_tokens(self, texts: Sequence[str]) -> None:
-        tokens = round(sum(len(utf8(text)) for text in texts) * self._tokens_per_byte)
+    def _wait_for_tokens(self, size: int) -> None:
+        tokens = round(size * self._tokens_per_byte)
         self._brake.pulled.wait(self._pace.reserve(tokens, now=time.monotonic()))
         self._brake.check()
 

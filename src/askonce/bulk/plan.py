@@ -4,7 +4,7 @@ import math
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from askonce.lookahead import in_order
 
 _WINDOW = 1024
 _MEASURED = 64
+_PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -52,39 +53,53 @@ class Plan:
         return self.passages + self.refused
 
 
-@dataclass
-class _Survey:
-    """Gather, for each passage, a number that tells texts apart, and how long the text is.
+class _Texts:
+    """Count the different ones of many texts, in twelve bytes a text.
 
-    Twelve bytes a passage; what is stored and what is not are kept apart. The numbers are
-    Python's own 64-bit hashes: among ten million texts two share one with a chance of 1 in
-    300,000, and then the plan is one off.
+    Python's own 64-bit hashes tell them apart: among ten million two share one with a chance of
+    1 in 300,000, and then the count is one off.
     """
 
-    stored: "array[int]"
-    missing: "array[int]"
-    sizes: "array[int]"
-    samples: Samples
-    to_measure: list[str]
+    def __init__(self) -> None:
+        self._hashes = array("q")
+        self._sizes = array("I")
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def add(self, text: str) -> None:
+        """Add a text."""
+        self._hashes.append(hash(text))
+        self._sizes.append(len(utf8(text)))
+
+    def unique(self) -> tuple[int, int]:
+        """Count the different texts, and their bytes."""
+        if not self._hashes:
+            return 0, 0
+        hashes = np.frombuffer(self._hashes, np.int64)
+        sizes = np.frombuffer(self._sizes, np.uint32)
+        # Part by part, because sorting takes several times the room of what is sorted.
+        parts = hashes.view(np.uint8)[::8] % _PARTS
+        count = size = 0
+        for part in range(_PARTS):
+            chosen = parts == part
+            different, places = np.unique(hashes[chosen], return_index=True)
+            count += len(different)
+            size += int(sizes[chosen][places].sum(dtype=np.int64))
+        return count, size
+
+
+@dataclass
+class _Survey:
+    """Gather what is known of all rows."""
+
+    stored: _Texts = field(default_factory=_Texts)
+    missing: _Texts = field(default_factory=_Texts)
+    samples: Samples = field(default_factory=Samples)
+    to_measure: list[str] = field(default_factory=list[str])
     refused: int = 0
     first_refused: Refused | None = None
     dimensions: int | None = None
-
-    def unique_missing(self) -> tuple[int, int]:
-        """Count the different texts that are not stored, and their bytes."""
-        hashes, places = np.unique(_numbers(self.missing), return_index=True)
-        sizes = np.frombuffer(self.sizes, np.uint32)[places]
-        return len(hashes), int(sizes.sum(dtype=np.int64))
-
-    def unique_stored(self) -> int:
-        """Count the different texts that are stored."""
-        hashes = _numbers(self.stored).copy()
-        hashes.sort()
-        return int((hashes[1:] != hashes[:-1]).sum()) + bool(hashes.size)
-
-
-def _numbers(hashes: "array[int]") -> NDArray[np.int64]:
-    return np.frombuffer(hashes, np.int64) if hashes else np.empty(0, np.int64)
 
 
 def plan(
@@ -109,8 +124,8 @@ def plan(
             "there is no passage to embed"
             + (f"; {first.file}, row {first.row}: {first.reason}" if first else ", all is empty")
         )
-    cached = survey.unique_stored()
-    to_ask, size = survey.unique_missing()
+    cached, _ = survey.stored.unique()
+    to_ask, size = survey.missing.unique()
     tokens_per_byte = survey.samples.tokens_per_byte(model.embedder.model)
     tokens = round(size * tokens_per_byte)
     requests = math.ceil(to_ask / batch_size)
@@ -134,7 +149,7 @@ def _survey(
     brake: Brake,
     tick: Callable[[int], object],
 ) -> _Survey:
-    survey = _Survey(array("q"), array("q"), array("I"), Samples(), [])
+    survey = _Survey()
 
     def look_up(window: list[Row]) -> tuple[list[Row], NDArray[np.bool_], int]:
         texts = [row.text for row in window if isinstance(row, Passage)]
@@ -159,10 +174,9 @@ def _take(window: Sequence[Row], found: Sequence[bool], survey: _Survey) -> None
         text = row.text
         survey.samples.offer(text)
         if next(stored):
-            survey.stored.append(hash(text))
+            survey.stored.add(text)
         else:
-            survey.missing.append(hash(text))
-            survey.sizes.append(len(utf8(text)))
+            survey.missing.add(text)
             if len(survey.to_measure) < _MEASURED:
                 survey.to_measure.append(text)
 

@@ -130,10 +130,11 @@ class _Order:
 def _carry_out(order: _Order, brake: Brake) -> int:
     console = _console()
     with contextlib.ExitStack() as closing:
+        out = None if order.only_plan else order.out
         output = None
-        if order.out is not None and not order.only_plan:
-            _check_apart(order.inputs, order.out)
-            output = closing.enter_context(Output(order.out))
+        if out is not None:
+            _check_apart(order.inputs, out)
+            output = closing.enter_context(Output(out))
         rate = Rate.of(order.rate) if order.rate else Rate()
         model = open_model(
             order.spec, Wishes(order.base_url, order.dimensions, rate, order.only_plan)
@@ -160,7 +161,7 @@ def _carry_out(order: _Order, brake: Brake) -> int:
                 tick=tick,
             )
         show_plan(found, model)
-        if output is None:
+        if out is None or output is None:
             return 0
         job = Job(
             model,
@@ -173,7 +174,7 @@ def _carry_out(order: _Order, brake: Brake) -> int:
         )
         with working(console, found.rows) as tell:
             outcome = job.run(corpus.rows(), output, order.kind, tell)
-        summarize(outcome, output.folder)
+        summarize(outcome, out)
         return SOME_FAILED if outcome.failed else 0
 
 
