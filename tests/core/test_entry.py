@@ -105,8 +105,25 @@ def test_rows_are_packed_like_single_entries(count, length, codec, created, chan
         for row, binding in zip(rows, bindings, strict=True)
     ]
     if blobs:
-        whole, headers = entry.headers_of(blobs)
-        assert entry.whole_rows(whole, headers).all()
+        whole = np.frombuffer(b"".join(blobs), np.uint8).reshape(count, -1)
+        assert entry.undamaged(whole).all()
+        assert entry.kinds_of(whole) == [(codec, length, slice(None))]
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 2, 7, 16]), st.integers(9, 17)), min_size=1))
+def test_kinds_are_told_apart_in_their_order(wanted):
+    blobs = [
+        pack(Entry(bytes(length), codec, 0.0))
+        if length < 17
+        else pack(Entry(bytes(8), codec, 0.0, meta={"": 1}))
+        for codec, length in wanted
+    ]
+    found = entry.kinds_of(np.frombuffer(b"".join(blobs), np.uint8).reshape(len(blobs), -1))
+    told = [(codec, length) for codec, length, _ in found]
+    assert told == sorted(kind for kind in set(wanted) if kind[1] < 17)
+    for codec, length, rows in found:
+        places = [place for place, kind in enumerate(wanted) if kind == (codec, length)]
+        assert np.arange(len(blobs))[rows].tolist() == places
 
 
 def test_metadata_must_be_json():

@@ -100,6 +100,73 @@ def test_damage_anywhere_is_a_missing_row_and_spares_the_others():
         assert filled.good.tolist() == [False, True]
 
 
+def one_of_many(place, sort):
+    """Make entries of one length: two that are right, and everything that can be wrong."""
+    payload = np.full(4, place + 1, np.float32).tobytes()
+    codec, binding, created, expires, meta = codecs.FLOAT32, place + 1, NOW - 1, entry.NEVER, {}
+    match sort:
+        case "wide":
+            payload, codec = np.full(2, place + 1.1).tobytes(), codecs.FLOAT64
+        case "short":
+            payload = payload[:12]
+        case "unbound":
+            binding = 0
+        case "foreign":
+            binding = 1_000_000
+        case "expired":
+            expires = NOW
+        case "old":
+            created = NOW - 10
+        case "chat":
+            codec = codecs.JSON
+        case "unknown":
+            codec = 200
+        case "meta":
+            payload, meta = payload[:8], {"": 1}
+    blob = bytearray(entry.pack(entry.Entry(payload, codec, created, expires, binding, meta)))
+    if sort == "damaged":
+        blob[60] ^= 1
+    if sort == "no entry":
+        blob[:4] = b"ASK2"
+    return bytes(blob)
+
+
+SORTS = (
+    "right wide short unbound foreign expired old chat unknown meta damaged".split() + ["no entry"]
+)
+
+
+@given(st.lists(st.sampled_from(SORTS), min_size=1), st.sampled_from([2, 3, 4]))
+def test_entries_are_judged_alike_in_one_block_in_a_list_and_one_by_one(sorts, dimensions):
+    blobs = [one_of_many(place, sort) for place, sort in enumerate(sorts)]
+    assert len({len(blob) for blob in blobs}) == 1
+    count = len(blobs)
+
+    def fresh():
+        return Table(bindings_of(count), dimensions=dimensions, now=NOW, since=NOW - 5)
+
+    block, listed, single = fresh(), fresh(), fresh()
+    foreign = block.put(np.arange(count), b"".join(blobs)).tolist()
+    assert foreign == listed.put(np.arange(count), blobs).tolist()
+    assert foreign == [
+        place
+        for place, blob in enumerate(blobs)
+        for _ in single.put(np.array([place]), [blob]).tolist()
+    ]
+    places = single.good.nonzero()[0]
+    for other in (block, listed):
+        assert other.good.tolist() == single.good.tolist()
+        if places.size:
+            assert exactly(other.take(places), single.take(places))
+
+
+@given(st.integers(1, 70), st.integers(1, 9))
+def test_a_block_of_bytes_that_are_no_entries_holds_nothing(length, count):
+    filled = table(count)
+    assert not filled.put(np.arange(count), bytes(length * count)).size
+    assert not filled.good.any()
+
+
 def test_another_texts_entry_is_told_and_not_used():
     rows = np.ones((3, 2), np.float32)
     blobs = pack(rows, np.array([1, 99, 0], np.uint64))

@@ -10,13 +10,15 @@ import numpy as np
 from askonce.core import codecs, entry, policy, vectors
 from askonce.core.flight import Flight, Flights
 from askonce.core.flow import Call, Claim, Pause, Read, Release, Step, Tell, Wait, Write
-from askonce.core.keys import Subject, utf8
+from askonce.core.keys import Subject, utf8_each
 from askonce.core.vectors import Indices, Vectors
 from askonce.errors import AnswerError, InputTypeError
 from askonce.events import Event
 
 DEFAULT_WAIT = 300.0
-_WINDOW = 512
+_WINDOW = 1536 * 1024
+"""Bytes of entries read at once: what was read is checked and copied in the processor's cache."""
+
 _POLL = 0.02
 
 
@@ -46,10 +48,10 @@ class Inputs:
         refuse_one_string(texts)
         try:
             texts = list(texts)
-            contents = list(map(utf8, texts))
-        except (TypeError, AttributeError):
+            digests = subject.digests(utf8_each(texts))
+        except TypeError:
             raise _not_strings(texts) from None
-        return cls.of_contents(contents, texts, subject, name_keys)
+        return cls._of_digests(digests, texts, subject, name_keys)
 
     @classmethod
     def of_contents(
@@ -60,14 +62,23 @@ class Inputs:
         name_keys: Callable[[Sequence[Any]], list[str]] | None = None,
     ) -> "Inputs":
         """Name the keys of items by their contents; the model is asked for the items."""
-        digests = subject.digests(contents)
-        places: dict[bytes, int] = {}
-        positions = np.fromiter(
-            (places.setdefault(digest, len(places)) for digest in digests), np.intp, len(digests)
-        )
+        return cls._of_digests(subject.digests(contents), items, subject, name_keys)
+
+    @classmethod
+    def _of_digests(
+        cls,
+        digests: Sequence[bytes],
+        items: Sequence[Any],
+        subject: Subject,
+        name_keys: Callable[[Sequence[Any]], list[str]] | None,
+    ) -> "Inputs":
+        places = dict.fromkeys(digests, 0)
         if len(places) == len(digests):
             unique = list(items)
+            positions = np.arange(len(digests))
         else:
+            places = {digest: place for place, digest in enumerate(places)}
+            positions = np.fromiter(map(places.__getitem__, digests), np.intp, len(digests))
             first = dict(zip(reversed(digests), reversed(items), strict=True))
             unique = [first[digest] for digest in places]
         own = subject.keys(places)
@@ -185,19 +196,22 @@ def _look_up(
 ) -> Generator[Step, Any, dict[int, bytes]]:
     """Fill the table from the store; a key with an entry not ours gives way to a spare.
 
-    Gives back the entries that are there but were of no use. The store is read a window at a
-    time, so that what is read is still in the processor's cache when it is checked and copied.
+    Gives back the entries that are there but were of no use.
     """
     useless: dict[int, bytes] = {}
-    for start in range(0, len(places), _WINDOW):
-        window = places[start : start + _WINDOW]
-        blobs = yield Read([inputs.keys[place] for place in window.tolist()])
+    size = table.rows_in(_WINDOW)
+    for start in range(0, len(places), size):
+        window = places[start : start + size]
+        blobs = yield Read([inputs.keys[place] for place in window.tolist()], joined=True)
         foreign = table.put(window, blobs)
         if foreign.size and inputs.spare_keys is not None:
             _give_way(foreign, inputs)
             spare = yield Read([inputs.keys[place] for place in foreign.tolist()])
             table.put(foreign, spare)
-        for index in (~table.good[window]).nonzero()[0].tolist():
+        bad = (~table.good[window]).nonzero()[0].tolist()
+        if bad and isinstance(blobs, bytes):
+            blobs = vectors.cut(blobs, len(window))
+        for index in bad:
             if (blob := blobs[index]) is not None:
                 useless[int(window[index])] = blob
     return useless

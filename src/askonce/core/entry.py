@@ -23,7 +23,7 @@ import functools
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,12 +48,15 @@ _TIMES = struct.Struct("<4s4xdd")
 HEADER_LENGTH = HEADER.itemsize
 _CHECKSUM_AT = 40
 _CHECKSUM_WORD = _CHECKSUM_AT // 8
+_KIND_WORDS = slice(0, 5, 4)
+"""Magic and codec in one, the lengths in the other."""
 _MAX_LENGTH = 2**32 - 1
 NEVER = math.inf
 
 _META = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 Words = NDArray[np.uint64]
+Rows = NDArray[np.intp] | slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,23 +155,47 @@ def pack_rows(
     return [row.tobytes() for row in whole]
 
 
-def headers_of(blobs: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
-    """View blobs of one length as rows of bytes and their headers, unchecked."""
-    whole = np.frombuffer(b"".join(blobs), np.uint8).reshape(len(blobs), -1)
-    return whole, whole[:, :HEADER_LENGTH].view(HEADER)[:, 0]
+def may_have(length: int) -> bool:
+    """Tell whether an entry can have this length."""
+    return length >= HEADER_LENGTH and length % 8 == 0
 
 
-def whole_rows(whole: NDArray[np.uint8], headers: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Tell which rows are whole, undamaged entries without metadata."""
-    payload = headers["payload_length"].astype(np.int64)
-    fits = whole.shape[1] == HEADER_LENGTH + (payload + 7) // 8 * 8
-    whole_ones: NDArray[np.bool_] = (
-        (headers["magic"] == MAGIC)
-        & (headers["meta_length"] == 0)
-        & fits
-        & (checksum(whole.view("<u8")) == headers["checksum"])
-    )
-    return whole_ones
+def headers_of(whole: NDArray[np.uint8]) -> NDArray[np.void]:
+    """View the headers of entries of one length, the rows of an array, unchecked."""
+    headers: NDArray[np.void] = whole[:, :HEADER_LENGTH].view(HEADER)[:, 0]
+    return headers
+
+
+def kinds_of(whole: NDArray[np.uint8]) -> list[tuple[int, int, Rows]]:
+    """Tell apart entries of one length: codec, length of the payload, and which rows those are.
+
+    In the order of codecs and lengths; rows that are no whole entries without metadata are left
+    out. Whether the others are undamaged is for `undamaged` to tell.
+    """
+    kinds: list[tuple[int, int, Rows]] = []
+    for rows, first in _of_one_kind(whole.view("<u8")[:, _KIND_WORDS]):
+        magic, codec, _, _, _, meta_length, payload_length, _ = _HEADER.unpack_from(whole[first])
+        fits = whole.shape[1] == HEADER_LENGTH + _padded_length(payload_length)
+        if magic == MAGIC and not meta_length and fits:
+            kinds.append((codec, payload_length, rows))
+    return sorted(kinds, key=lambda kind: kind[:2])
+
+
+def _of_one_kind(marks: Words) -> Iterator[tuple[Rows, int]]:
+    """Give the rows of each kind, and the first of them."""
+    if (marks == marks[0]).all():
+        yield slice(None), 0
+        return
+    _, firsts, kinds = np.unique(marks, axis=0, return_index=True, return_inverse=True)
+    for kind, first in enumerate(firsts.tolist()):
+        yield (kinds.reshape(-1) == kind).nonzero()[0], first
+
+
+def undamaged(whole: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell which rows have the checksum they should have."""
+    words = whole.view("<u8")
+    sound: NDArray[np.bool_] = checksum(words) == words[:, _CHECKSUM_WORD]
+    return sound
 
 
 def checksum(words: Words) -> Words:

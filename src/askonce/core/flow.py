@@ -23,9 +23,13 @@ from askonce.events import Event, Observer
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Ask for the values of keys; sent a list in their order, None where there is none."""
+    """Ask for the values of keys; sent a list in their order, None where there is none.
+
+    `joined` allows the store to give them as one block if all are there and of one length.
+    """
 
     keys: Sequence[str]
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +102,8 @@ def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observ
             try:
                 outcome: Any = None
                 match step:
-                    case Read(keys):
-                        outcome = _read(store, keys, observe)
+                    case Read(keys, joined):
+                        outcome = _read(store, keys, observe, joined=joined)
                     case Write(entries, expires):
                         outcome = _write(store, entries, expires, observe)
                     case Call(argument):
@@ -138,8 +142,8 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
             try:
                 outcome: Any = None
                 match step:
-                    case Read(keys):
-                        outcome = await _aread(store, keys, observe)
+                    case Read(keys, joined):
+                        outcome = await _aread(store, keys, observe, joined=joined)
                     case Write(entries, expires):
                         outcome = await _awrite(store, entries, expires, observe)
                     case Call(argument):
@@ -169,17 +173,21 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
             _release(store, held, observe)
 
 
-def _read(store: Store, keys: Sequence[str], observe: Observer) -> list[bytes | None]:
+def _read(
+    store: Store, keys: Sequence[str], observe: Observer, *, joined: bool
+) -> bytes | list[bytes | None]:
     try:
-        return store.read(keys)
+        return store.read_joined(keys) if joined else store.read(keys)
     except Exception as error:
         tell(observe, _failure(error, len(keys)))
         return [None] * len(keys)
 
 
-async def _aread(store: Store, keys: Sequence[str], observe: Observer) -> list[bytes | None]:
+async def _aread(
+    store: Store, keys: Sequence[str], observe: Observer, *, joined: bool
+) -> bytes | list[bytes | None]:
     try:
-        return await store.aread(keys)
+        return await (store.aread_joined(keys) if joined else store.aread(keys))
     except Exception as error:
         tell(observe, _failure(error, len(keys)))
         return [None] * len(keys)

@@ -8,11 +8,13 @@ Identities are encoded as type-tagged, length-delimited bytes, so that no two di
 have the same encoding and the order of a mapping does not matter.
 """
 
+import contextlib
 import functools
 import hashlib
+import itertools
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from askonce.errors import InputTypeError
@@ -29,6 +31,11 @@ Identity = Mapping[str, object]
 def utf8(text: str) -> bytes:
     """Encode any string, lone surrogates too, without two strings meeting."""
     return text.encode("utf-8", "surrogatepass")
+
+
+def utf8_each(texts: Iterable[str]) -> Iterator[bytes]:
+    """Encode many strings, each when it is wanted. Raises TypeError at what is no string."""
+    return map(str.encode, texts, itertools.repeat("utf-8"), itertools.repeat("surrogatepass"))
 
 
 def encode(value: object) -> bytes:
@@ -122,15 +129,41 @@ class Subject:
         )
 
     def digests(self, inputs: Iterable[bytes]) -> list[bytes]:
-        """Digest each input under this subject.
+        """Digest each input under this subject, as they come.
 
         The subject's digest has a fixed length, so subject and input cannot run together.
         """
-        start = self.digest()
-        sha256 = hashlib.sha256
-        return [sha256(start + content).digest() for content in inputs]
+        witnesses = tuple(_witnesses)
+        shown = list(inputs) if witnesses else []
+        begin = hashlib.sha256(self.digest()).copy
+        digests: list[bytes] = []
+        for content in shown or inputs:
+            running = begin()
+            running.update(content)
+            digests.append(running.digest())
+        for witness in witnesses:
+            witness(self, shown, digests)
+        return digests
 
     def keys(self, digests: Iterable[bytes]) -> list[str]:
         """Write digests as keys."""
         prefix = self.prefix
         return [prefix + value.hex() for value in digests]
+
+
+Witness = Callable[[Subject, Collection[bytes], Sequence[bytes]], None]
+
+_witnesses: list[Witness] = []
+
+
+@contextlib.contextmanager
+def witnessed(witness: Witness) -> Generator[None]:
+    """Show inputs and their digests to a witness, from all threads, as long as the block lasts.
+
+    Keys do not tell what they stand for; tests that keep answers for people to read want to know.
+    """
+    _witnesses.append(witness)
+    try:
+        yield
+    finally:
+        _witnesses.remove(witness)

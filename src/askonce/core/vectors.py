@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,11 @@ Indices = NDArray[np.intp]
 
 _BLOCK = 512 * 1024
 """Bytes of entries worked on at once: what was just joined is checked and copied in the cache."""
+
+_TYPICAL = 1536
+"""Dimensions, where they are not known."""
+
+_FEWEST = 64
 
 
 def rows_of(answer: object, count: int) -> Vectors:
@@ -118,62 +123,48 @@ class Table:
         self._now = now
         self._since = since
 
+    def rows_in(self, size: int) -> int:
+        """Tell how many entries, most likely of float32, so many bytes hold."""
+        return max(_FEWEST, size // (entry.HEADER_LENGTH + 4 * (self._dimensions or _TYPICAL)))
+
     def missing(self) -> Indices:
         """Give the indices of the rows that are not there yet."""
         return (~self.good).nonzero()[0]
 
-    def put(self, indices: Indices, blobs: Sequence[bytes | None]) -> Indices:
+    def put(self, indices: Indices, blobs: bytes | Sequence[bytes | None]) -> Indices:
         """Fill in what these entries hold; give back the indices of entries that are not ours.
+
+        `blobs` may be one block of as many entries of one length.
 
         Those are whole, but answer another text or model: by their binding or, once the
         dimensions are known, by their length. Damaged and expired entries are left out, as if
         they were not there.
         """
-        by_length: dict[int, list[int]] = {}
-        for place, blob in enumerate(blobs):
-            if blob is not None:
-                by_length.setdefault(len(blob), []).append(place)
-        foreign: list[Indices] = []
-        for length in sorted(by_length, key=lambda length: -len(by_length[length])):
-            places = by_length[length]
-            if length >= entry.HEADER_LENGTH and length % 8 == 0:
-                chosen = indices if len(places) == len(indices) else indices[places]
-                step = max(1, _BLOCK // length)
-                for start in range(0, len(places), step):
-                    block = [blobs[place] or b"" for place in places[start : start + step]]
-                    foreign.append(self._put_alike(chosen[start : start + step], block))
+        foreign = [self._put_alike(*block) for block in _blocks(indices, blobs)]
         return np.sort(np.concatenate(foreign)) if foreign else np.empty(0, np.intp)
 
-    def _put_alike(self, indices: Indices, blobs: list[bytes]) -> Indices:
-        whole, headers = entry.headers_of(blobs)
-        valid = entry.whole_rows(whole, headers)
-        valid &= (headers["expires"] > self._now) & (headers["created"] >= self._since)
-        bound = headers["binding"]
-        mine = bound == self._bindings[indices]
-        own = mine | (bound == 0)
-        foreign = valid & ~own
-        usable = valid & own
-        for codec in codecs.VECTORS:
-            chosen = usable & (headers["codec"] == codec)
-            if not chosen.any():
+    def _put_alike(self, indices: Indices, whole: NDArray[np.uint8]) -> Indices:
+        """Fill in from entries of one length, the rows of an array."""
+        headers = entry.headers_of(whole)
+        sound = entry.undamaged(whole)
+        sound &= (headers["expires"] > self._now) & (headers["created"] >= self._since)
+        mine = headers["binding"] == self._bindings[indices]
+        own = mine if mine.all() else mine | (headers["binding"] == 0)
+        foreign = np.zeros(len(indices), bool)
+        for codec, length, rows in entry.kinds_of(whole):
+            usable = sound[rows] & own[rows]
+            foreign[rows] = sound[rows] & ~own[rows]
+            dimensions = codecs.dimensions(length, codec) if codec in codecs.VECTORS else 0
+            if not dimensions or not usable.any():
                 continue
-            for length in sorted(set(headers["payload_length"][chosen].tolist())):
-                dimensions = codecs.dimensions(length, codec)
-                if not dimensions:
-                    continue
-                alike = chosen & (headers["payload_length"] == length)
-                start = entry.HEADER_LENGTH
-                payload = whole[:, start : start + length]
-                if not self._known and (alike & mine).any():
-                    self.learn(dimensions)
-                if alike.all():
-                    fits = self._fill(indices, codecs.decode(payload, codec))
-                else:
-                    fits = self._fill(indices[alike], codecs.decode(payload[alike], codec))
-                if self._known and not fits:
-                    foreign |= alike
-            if chosen.all():
-                break
+            if not self._known and (usable & mine[rows]).any():
+                self.learn(dimensions)
+            all_of_them = isinstance(rows, slice) and bool(usable.all())
+            chosen = rows if all_of_them else np.arange(len(indices))[rows][usable]
+            payload = whole[chosen, entry.HEADER_LENGTH : entry.HEADER_LENGTH + length]
+            fits = self._fill(indices[chosen], codecs.decode(payload, codec))
+            if self._known and not fits:
+                foreign[chosen] = True
         not_ours: Indices = indices[foreign]
         return not_ours
 
@@ -212,6 +203,39 @@ class Table:
         if len(positions) == len(self._rows) and _is_run(positions):
             return self._rows
         return np.take(self._rows, positions, axis=0)
+
+
+def _blocks(
+    indices: Indices, blobs: bytes | Sequence[bytes | None]
+) -> Iterator[tuple[Indices, NDArray[np.uint8]]]:
+    """Give entries of one length as the rows of arrays, those of the most common length first."""
+    if isinstance(blobs, bytes):
+        if entry.may_have(len(blobs) // len(indices)):
+            yield indices, _rows_of_bytes(blobs, len(indices))
+        return
+    by_length: dict[int, list[int]] = {}
+    for place, blob in enumerate(blobs):
+        if blob is not None:
+            by_length.setdefault(len(blob), []).append(place)
+    for length in sorted(by_length, key=lambda length: -len(by_length[length])):
+        places = by_length[length]
+        if not entry.may_have(length):
+            continue
+        chosen = indices if len(places) == len(indices) else indices[places]
+        step = max(1, _BLOCK // length)
+        for start in range(0, len(places), step):
+            block = [blobs[place] or b"" for place in places[start : start + step]]
+            yield chosen[start : start + step], _rows_of_bytes(b"".join(block), len(block))
+
+
+def cut(block: bytes, count: int) -> list[bytes]:
+    """Cut a block into as many entries of one length."""
+    length = len(block) // count
+    return [block[start : start + length] for start in range(0, len(block), length)]
+
+
+def _rows_of_bytes(block: bytes, count: int) -> NDArray[np.uint8]:
+    return np.frombuffer(block, np.uint8).reshape(count, -1)
 
 
 def _is_run(indices: Indices) -> bool:
