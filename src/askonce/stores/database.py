@@ -18,12 +18,20 @@ _BUSY_SECONDS = 30.0
 LOG_PAGES = 1000
 """SQLite's own choice."""
 
+_MAPPED = 2**40
+"""Bytes of a file to read where the system keeps them, not copied first; SQLite takes 2 GB."""
+
+_LOG_EXCESS = 4
+_TYPICAL_PAGE = 32768
+_PATIENCE = 0.5
+
 
 class Database:
     """Be one SQLite file, made for the owner only, with write-ahead logging.
 
     `synchronous` "NORMAL" keeps the file whole through a power cut, "OFF" is for what may be lost
-    then. The log beside the file is emptied when it holds `log_pages`.
+    then. The log beside the file is written back when it holds `log_pages`, and begun anew as soon
+    as nobody reads from it; `trim_log` sees to that where somebody always does.
     """
 
     def __init__(
@@ -34,6 +42,9 @@ class Database:
         log_pages: int = LOG_PAGES,
     ) -> None:
         self.path = path
+        self.log = path.with_name(path.name + "-wal")
+        self._longest_log = log_pages * _LOG_EXCESS * _TYPICAL_PAGE
+        self._trim_after = 0.0
         self._connections = _Connections(path, synchronous, log_pages)
         weakref.finalize(self, self._connections.close)
         self._make_file()
@@ -44,6 +55,18 @@ class Database:
             return self._connections.use(work)
         except (sqlite3.Error, UnicodeEncodeError) as error:
             raise StoreError(f"{self.path}: {_explain(error)}") from error
+
+    def trim_log(self) -> None:
+        """Empty the log if it has become long, and let readers finish for that."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.log.stat().st_size > self._longest_log and time.monotonic() > self._trim_after:
+                deadline = time.monotonic() + _PATIENCE
+                while not self.run(_empty_log) and self.log.stat().st_size > self._longest_log:
+                    if time.monotonic() > deadline:
+                        # Somebody reads for long: writers are not to wait for that each time.
+                        self._trim_after = deadline + _BUSY_SECONDS
+                        break
+                    time.sleep(0.002)
 
     def close(self) -> None:
         """Close every connection; work under way finishes first."""
@@ -105,6 +128,16 @@ def persist(attempt: Callable[[], T]) -> T:
             time.sleep(0.005)
 
 
+def _empty_log(connection: sqlite3.Connection) -> bool:
+    """Write the log back and cut it off; tell whether that was done."""
+    connection.execute(f"PRAGMA busy_timeout = {int(_PATIENCE * 1000)}")
+    try:
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+    return not busy
+
+
 class _Connections:
     """Lend the connections to one file, each to one thread at a time.
 
@@ -118,12 +151,14 @@ class _Connections:
         self._log_pages = log_pages
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
+        self._size = 0
         self._room = fork.Room(self._close_idle)
 
     def use(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._room:
             if self._closed:
                 raise StoreError(f"{self._path}: the store is closed")
+            self._mind_its_size()
             try:
                 connection = self._idle.pop()
             except IndexError:
@@ -142,6 +177,17 @@ class _Connections:
         self._closed = True
         self._close_idle()
 
+    def _mind_its_size(self) -> None:
+        """Open a file anew that somebody has cut off.
+
+        To read what a connection has mapped, and is no longer there, would end the process.
+        """
+        with contextlib.suppress(OSError):
+            size = os.stat(self._path).st_size
+            if size < self._size:
+                self._close_idle()
+            self._size = size
+
     def _close_idle(self) -> None:
         with contextlib.suppress(IndexError):
             while True:
@@ -156,6 +202,7 @@ def _connect(path: Path, synchronous: str, log_pages: int) -> sqlite3.Connection
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA cache_size = -16384")
         connection.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
+        connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
     except BaseException:
         connection.close()
         raise

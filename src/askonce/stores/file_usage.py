@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from askonce.core import fork
 from askonce.core.lease import Leases
 from askonce.stores.database import Database, create, transaction
 from askonce.stores.usage import LOW_WATER, patience
+
+Files = NDArray[np.void]
 
 _BLOCK = 4096
 _TELL_AT = 512
@@ -50,15 +52,15 @@ class Usage:
         self._leases = leases
         self._untold = 0
         self._half_since = time.time()
+        self._process = os.getpid()
         self._evicting = threading.Lock()
-        fork.hold_still(self._evicting)
 
     def touch(self, descriptor: int, path: str) -> None:
         """Let the access time of a file that is being read be now, unless it is recent."""
         now = time.time()
         with contextlib.suppress(OSError):
             status = os.fstat(descriptor)
-            if now - _used(status) > patience(now, self._half_since):
+            if now - _used(status) / 1e9 > patience(now, self._half_since):
                 os.utime(path, ns=(int(now * 1e9), status.st_mtime_ns))
 
     def is_above(self, written: int) -> bool:
@@ -78,7 +80,12 @@ class Usage:
 
         Does nothing while another thread or process is at it.
         """
-        if not self._evicting.acquire(blocking=False):
+        if self._process != os.getpid():
+            # The thread that was at it before a fork stayed behind.
+            self._process = os.getpid()
+            self._evicting = threading.Lock()
+        evicting = self._evicting
+        if not evicting.acquire(blocking=False):
             return 0
         try:
             if not (granted := self._leases.claim([_LEASE])):
@@ -88,7 +95,7 @@ class Usage:
             finally:
                 self._leases.release(granted)
         finally:
-            self._evicting.release()
+            evicting.release()
 
     def close(self) -> None:
         """Close the file of the total."""
@@ -108,35 +115,38 @@ class Usage:
         statuses = (status for path in self._paths() if (status := _status(path)) is not None)
         files = np.fromiter(
             ((_used(status), size_of(status)) for status in statuses),
-            np.dtype([("used", "f8"), ("size", "i8")]),
+            np.dtype([("used", "i8"), ("size", "i8")]),
         )
         size = int(files["size"].sum())
         count = 0
         if size > self.max_bytes:
-            files.sort(order="used")
-            excess = size - int(self.max_bytes * LOW_WATER)
-            last = int(np.searchsorted(files["size"].cumsum(), excess))
-            cutoff = float(files["used"][min(last, len(files) - 1)])
-            count, gone = self._delete(cutoff, excess, spared)
+            count, gone = self._delete(files, size - int(self.max_bytes * LOW_WATER), spared)
             size -= gone
-        half_since = float(np.median(files["used"])) if files.size else time.time()
+        half_since = float(np.median(files["used"])) / 1e9 if files.size else time.time()
         values = (size, half_since, before)
         self._database.run(lambda connection: connection.execute(_SET, values))
         self._half_since = half_since
         return count
 
-    def _delete(self, cutoff: float, excess: int, spared: Collection[str]) -> tuple[int, int]:
-        """Delete files not used since, until so many bytes are gone; tell how many and bytes."""
+    def _delete(self, files: Files, excess: int, spared: Collection[str]) -> tuple[int, int]:
+        """Delete the oldest files, of so many bytes together; tell how many and their bytes."""
+        files.sort(order="used")
+        last = int(np.searchsorted(files["size"].cumsum(), excess))
+        cutoff = int(files["used"][min(last, len(files) - 1)])
+        as_old = excess - int(files["size"][files["used"] < cutoff].sum())
         count = gone = 0
         for path in self._paths():
-            if gone >= excess:
-                break
             status = _status(path)
-            if status is not None and _used(status) <= cutoff and path not in spared:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-                    count += 1
-                gone += size_of(status)
+            if status is None or path in spared or _used(status) > cutoff:
+                continue
+            if _used(status) == cutoff:
+                if as_old <= 0:
+                    continue
+                as_old -= size_of(status)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+                count += 1
+            gone += size_of(status)
         return count, gone
 
 
@@ -150,8 +160,9 @@ def size_of(status: os.stat_result) -> int:
     return max(status.st_size, getattr(status, "st_blocks", 0) * 512)
 
 
-def _used(status: os.stat_result) -> float:
-    return max(status.st_atime, status.st_mtime)
+def _used(status: os.stat_result) -> int:
+    """Tell when a file was last used, in nanoseconds since 1970."""
+    return max(status.st_atime_ns, status.st_mtime_ns)
 
 
 def _status(path: str) -> os.stat_result | None:

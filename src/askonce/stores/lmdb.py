@@ -104,6 +104,7 @@ class LMDBStore(Store):
 
         self._with(work)
 
+        self._touches.flush()
     def keys(self, prefix: str = "") -> Iterator[str]:
         last = b""
         while page := self._with(functools.partial(_page, prefix=utf8(prefix), after=last)):
@@ -125,7 +126,10 @@ class LMDBStore(Store):
         return count
 
     def evict(self) -> int:
-        return self._evict(set(), strictly=True) if self.max_bytes is not None else 0
+        if self.max_bytes is None:
+            return 0
+        self._touches.flush()
+        return self._evict(set(), strictly=True)
 
     def vacuum(self) -> None:
         """Write the file anew without gaps. Raises StoreError if another process has it open."""
@@ -145,7 +149,6 @@ class LMDBStore(Store):
     def _evict(self, spared: set[bytes], *, strictly: bool = False) -> int:
         """Give up what is above the limit, but none of these keys."""
         limit = self.max_bytes or 0
-        self._touches.flush()
         gone = 0
         while count := self._with_usage(
             functools.partial(lmdb_usage.too_many, max_bytes=limit, strictly=strictly)
@@ -160,8 +163,7 @@ class LMDBStore(Store):
             step = max(100, min(_PAGE, limit // 2**18))
             parts = (keys[start : start + step] for start in range(0, len(keys), step))
             now_gone = sum(
-                self._with_usage(functools.partial(lmdb_usage.give_up, keys=part, cutoff=cutoff))
-                for part in parts
+                self._with_usage(functools.partial(giving_up, keys=part)) for part in parts
             )
             gone += now_gone
             self._with_usage(lmdb_usage.forget_strays)
@@ -171,6 +173,7 @@ class LMDBStore(Store):
 
     def _note(self, keys: set[bytes]) -> None:
         self._with_usage(functools.partial(lmdb_usage.note_read, keys=keys))
+            giving_up = functools.partial(lmdb_usage.give_up, cutoff=cutoff, max_bytes=limit)
 
     def _with_usage(self, work: Callable[[Any, Any], T]) -> T:
         return self._with(lambda environment: work(environment, self._environment.usage()))

@@ -5,7 +5,6 @@ store is above its limit only once it holds again as many entries as fitted befo
 above it.
 """
 
-import itertools
 import struct
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -52,10 +51,14 @@ def note_read(environment: Any, tree: Any, keys: set[bytes]) -> None:
 def occupied(environment: Any, tree: Any) -> int:
     """Tell how many bytes of pages are in use."""
     with environment.begin() as transaction:
-        return sum(
-            found["psize"] * (found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"])
-            for found in (transaction.stat(), transaction.stat(tree))
-        )
+        return _occupied(transaction, tree)
+
+
+def _occupied(transaction: Any, tree: Any) -> int:
+    return sum(
+        found["psize"] * (found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"])
+        for found in (transaction.stat(), transaction.stat(tree))
+    )
 
 
 def too_many(environment: Any, tree: Any, max_bytes: int, *, strictly: bool) -> int:
@@ -84,21 +87,25 @@ def victims(
         times = np.fromiter((used for _, used in _all(transaction, tree)), np.float64)
         if not times.size:
             return [], 0.0
-        last = min(count, times.size, _VICTIMS_AT_ONCE) - 1
-        cutoff = float(np.partition(times, last)[last])
-        old = (key for key, used in _all(transaction, tree) if used <= cutoff)
-        keys = list(itertools.islice((key for key in old if key not in spared), last + 1))
+        enough = min(count, times.size, _VICTIMS_AT_ONCE)
+        cutoff = float(np.partition(times, enough - 1)[enough - 1])
+        oldest = sorted((used, key) for key, used in _all(transaction, tree) if used <= cutoff)
+        keys = [key for _, key in oldest[:enough] if key not in spared]
     with environment.begin(write=True) as transaction:
         meta = _META_LAYOUT.pack(float(np.median(times)), int(_full(found, size, max_bytes)))
         transaction.put(_META, meta, db=tree)
     return keys, cutoff
 
 
-def give_up(environment: Any, tree: Any, keys: Sequence[bytes], cutoff: float) -> int:
-    """Delete those of the keys that were not used meanwhile; tell how many."""
+def give_up(
+    environment: Any, tree: Any, keys: Sequence[bytes], cutoff: float, max_bytes: int
+) -> int:
+    """Delete those of the keys that were not used meanwhile, until all is well; tell how many."""
     count = 0
     with environment.begin(write=True) as transaction:
         for key in keys:
+            if _occupied(transaction, tree) <= max_bytes * LOW_WATER:
+                break
             if _used(transaction, tree, key) <= cutoff:
                 count += transaction.delete(key)
                 transaction.delete(key, db=tree)

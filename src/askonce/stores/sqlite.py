@@ -101,15 +101,18 @@ class SQLiteStore(Store):
 
     def write(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> None:
         usage = self._usage
-        fit = entries if usage is None else fitting(entries, usage.max_bytes)
+        fit = entries
+        if usage is not None:
+            fit = fitting(entries, usage.max_bytes)
+            usage.touches.flush()
         rows = [(key, expires, value) for key, value in fit.items()]
         self._database.run(lambda connection: write(connection, _WRITE, rows))
+        self._database.trim_log()
         if usage is not None:
             self._evict(usage, fit)
             refuse_the_rest(entries, fit, usage.max_bytes)
 
     def _evict(self, usage: Usage, spared: Mapping[str, bytes]) -> int:
-        usage.touches.flush()
         if not usage.is_above():
             return 0
         count = self.prune(time.time())
@@ -130,9 +133,9 @@ class SQLiteStore(Store):
 
     def size(self) -> int:
         """Tell the size of the file and of the log beside it."""
-        log = self.path.with_name(self.path.name + "-wal")
+        files = (self.path, self._database.log)
         try:
-            return sum(path.stat().st_size for path in (self.path, log) if path.exists())
+            return sum(path.stat().st_size for path in files if path.exists())
         except OSError as error:
             raise StoreError(f"{self.path}: {error}") from error
 
@@ -146,7 +149,10 @@ class SQLiteStore(Store):
         return count
 
     def evict(self) -> int:
-        return 0 if self._usage is None else self._evict(self._usage, {})
+        if self._usage is None:
+            return 0
+        self._usage.touches.flush()
+        return self._evict(self._usage, {})
 
     def vacuum(self) -> None:
         """Write the file anew without gaps; others may read meanwhile, and wait to write."""

@@ -26,11 +26,12 @@ _SETUP = """
 CREATE TABLE IF NOT EXISTS askonce_usage (id INTEGER PRIMARY KEY, used REAL NOT NULL)
 
 CREATE TRIGGER IF NOT EXISTS askonce_usage_insert AFTER INSERT ON askonce_entries BEGIN
-    INSERT OR REPLACE INTO askonce_usage VALUES (new.id, (julianday('now') - 2440587.5) * 86400);
+    DELETE FROM askonce_usage WHERE id = new.id;
+    INSERT INTO askonce_usage VALUES (new.id, (julianday('now') - 2440587.5) * 86400);
 END
 
 CREATE TRIGGER IF NOT EXISTS askonce_usage_update AFTER UPDATE OF value ON askonce_entries BEGIN
-    INSERT OR REPLACE INTO askonce_usage VALUES (new.id, (julianday('now') - 2440587.5) * 86400);
+    UPDATE askonce_usage SET used = (julianday('now') - 2440587.5) * 86400 WHERE id = new.id;
 END
 
 CREATE TRIGGER IF NOT EXISTS askonce_usage_move AFTER UPDATE OF id ON askonce_entries BEGIN
@@ -41,7 +42,7 @@ CREATE TRIGGER IF NOT EXISTS askonce_usage_delete AFTER DELETE ON askonce_entrie
     DELETE FROM askonce_usage WHERE id = old.id;
 END
 
-INSERT OR IGNORE INTO askonce_usage SELECT id, 0 FROM askonce_entries
+INSERT OR IGNORE INTO askonce_usage SELECT id, id / 1e9 FROM askonce_entries
 
 INSERT OR IGNORE INTO askonce_meta
     VALUES ('half_used_since', (julianday('now') - 2440587.5) * 86400)
@@ -58,10 +59,8 @@ _GIVE_UP = (
     "DELETE FROM askonce_entries WHERE id = :id "
     "AND (SELECT used FROM askonce_usage WHERE id = :id) <= :cutoff"
 )
-_FILL = (
-    "UPDATE askonce_entries SET id = :id "
-    "WHERE id = (SELECT max(id) FROM askonce_entries) AND id > :id"
-)
+_LAST = "SELECT max(id) FROM askonce_entries"
+_MOVE = "UPDATE askonce_entries SET id = ? WHERE id = ?"
 
 
 class Usage:
@@ -92,12 +91,17 @@ class Usage:
 
     def _give_up(self, victims: Sequence[tuple[int, float]], goal: int) -> int:
         cutoff = victims[-1][1] if victims else 0.0
-        # The last ids first: what fills their places is then none of the victims.
-        ids = sorted((place for place, _ in victims), reverse=True)
-        return sum(
-            self._database.run(functools.partial(_give_up, ids=part, cutoff=cutoff, goal=goal))
-            for part in _parts(ids, _EVICT_AT_ONCE)
-        )
+        # A transaction stays in the log until it is whole: short ones for a small store.
+        step = max(10, min(_EVICT_AT_ONCE, self.max_bytes // 2**19))
+        moved: dict[int, int] = {}
+        count = 0
+        for part in _parts((id_ for id_, _ in victims), step):
+            work = functools.partial(_give_up, ids=part, cutoff=cutoff, goal=goal, moved=moved)
+            gone = self._database.run(work)
+            count += gone
+            if not gone:
+                break
+        return count
 
     def _note(self, ids: set[int]) -> None:
         self._database.run(functools.partial(_note, ids=ids))
@@ -142,16 +146,31 @@ def _victims(
     return [(id_, used) for id_, used in oldest if id_ not in ids]
 
 
-def _give_up(connection: sqlite3.Connection, ids: Sequence[int], cutoff: float, goal: int) -> int:
-    """Delete those that were not used meanwhile, as long as that is needed."""
+def _give_up(
+    connection: sqlite3.Connection,
+    ids: Sequence[int],
+    cutoff: float,
+    goal: int,
+    moved: dict[int, int],
+) -> int:
+    """Delete those that were not used meanwhile, as long as that is needed; tell how many.
+
+    `moved` tells where rows went that were moved into gaps.
+    """
     count = 0
     with transaction(connection):
-        if _occupied(connection) > goal:
-            for id_ in ids:
-                values = {"id": id_, "cutoff": cutoff}
-                if connection.execute(_GIVE_UP, values).rowcount:
-                    connection.execute(_FILL, values)
-                    count += 1
+        if _occupied(connection) <= goal:
+            return 0
+        for victim in ids:
+            place = victim
+            while place in moved:
+                place = moved.pop(place)
+            if connection.execute(_GIVE_UP, {"id": place, "cutoff": cutoff}).rowcount:
+                count += 1
+                (last,) = connection.execute(_LAST).fetchone()
+                if last is not None and last > place:
+                    connection.execute(_MOVE, (place, last))
+                    moved[last] = place
     return count
 
 
