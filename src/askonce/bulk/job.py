@@ -204,8 +204,9 @@ def observer(brake: Brake) -> Observer:
     """Stop a job whose store fails: it would pay for what is not kept."""
 
     def observe(event: Event) -> None:
-        log(event)
         if event.kind == "store_failed":
             brake.pull(JobError(f"the store failed: {event.error}; nothing more was asked"))
+        else:
+            log(event)
 
     return observe
