@@ -16,6 +16,7 @@ from askonce.integrations.langchain.byte_stores import (
     SQLiteByteStore,
     StoreByteStore,
 )
+from askonce.integrations.langchain.cached import cached
 from askonce.integrations.langchain.caches import InMemoryCache, SQLiteCache, StoreCache
 from askonce.integrations.langchain.embeddings import CacheBackedEmbeddings
 
@@ -31,4 +32,5 @@ __all__ = [
     "SQLiteCache",
     "StoreByteStore",
     "StoreCache",
+    "cached",
 ]

@@ -61,7 +61,7 @@ GENERATIONS: Mapping[str, type[Generation]] = {
     "ChatGenerationChunk": ChatGenerationChunk,
 }
 
-_FACTORIES: Mapping[type[BaseMessage], Mapping[str, Callable[[], Any]]] = {
+FACTORIES: Mapping[type[BaseMessage], Mapping[str, Callable[[], Any]]] = {
     kind: {
         name: cast("Callable[[], Any]", field.default_factory)
         for name, field in kind.model_fields.items()
@@ -74,7 +74,7 @@ _FACTORIES: Mapping[type[BaseMessage], Mapping[str, Callable[[], Any]]] = {
 Made = TypeVar("Made", bound=BaseModel)
 
 _JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-_NO_TOKENS = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+NO_TOKENS = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
 
 class Refused(Exception):  # noqa: N818  it is an outcome, and never leaves this package
@@ -83,7 +83,7 @@ class Refused(Exception):  # noqa: N818  it is an outcome, and never leaves this
 
 def encode(generations: Sequence[Generation]) -> tuple[bytes, dict[str, int]]:
     """Write generations as JSON; give it and the tokens they took. Raises Refused."""
-    records = [_record_of(generation) for generation in generations]
+    records = [record_of(generation) for generation in generations]
     if not records:
         raise Refused("the answer is empty")
     try:
@@ -93,36 +93,41 @@ def encode(generations: Sequence[Generation]) -> tuple[bytes, dict[str, int]]:
         raise Refused(f"the answer is not plain JSON: {error}") from None
     if not same:
         raise Refused("the answer would not come back equal from JSON; it holds more than that")
-    return text.encode(), _tokens_of(generations)
+    return text.encode(), tokens_of(generations)
 
 
-def decode(payload: bytes) -> list[Generation] | None:
-    """Read generations as those of a hit, None if these are not any."""
+def decode(payload: bytes, *, bare: bool = False) -> list[Generation] | None:
+    """Read generations as those of a hit, None if these are not any.
+
+    What is `bare` is taken for a model's own answer: LangChain will add an id to each message,
+    and what the generation tells of it.
+    """
     try:
         records = json.loads(payload.decode())["generations"]
-        return [_generation_of(record) for record in records] if records else None
+        return [_generation_of(record, bare=bare) for record in records] if records else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _record_of(generation: Generation) -> dict[str, Any]:
+def record_of(generation: Generation) -> dict[str, Any]:
+    """Give what is kept of a generation, not yet known to be plain JSON. Raises Refused."""
     kind = type(generation).__name__
     if GENERATIONS.get(kind) is not type(generation):
         raise Refused(f"the answer is a {kind}, which only its own package can read back")
     record: dict[str, Any] = {"type": kind}
     if isinstance(generation, ChatGeneration):
         message = generation.message
-        record["message"] = _fields_of(message)
+        record["message"] = fields_of(message)
         if generation.text != message.text:
             record["text"] = generation.text
     else:
         record["text"] = generation.text
     if generation.generation_info is not None:
-        record["generation_info"] = _without_mark(generation.generation_info)
+        record["generation_info"] = without_mark(generation.generation_info)
     return record
 
 
-def _fields_of(message: BaseMessage) -> dict[str, Any]:
+def fields_of(message: BaseMessage) -> dict[str, Any]:
     """Give the fields of a message that differ from their defaults, without the id and tokens."""
     if MESSAGES.get(message.type) is not type(message):
         raise Refused(
@@ -132,26 +137,27 @@ def _fields_of(message: BaseMessage) -> dict[str, Any]:
     fields: dict[str, Any] = {
         name: value
         for name, value in message.__dict__.items()
-        if name not in _NEVER_KEPT and not _is_empty(value)
+        if name not in _NEVER_KEPT and not is_empty(value)
     }
     fields["content"] = message.content
     if message.__pydantic_extra__:
         fields |= message.__pydantic_extra__
     extra = message.additional_kwargs
     if extra:
-        fields["additional_kwargs"] = _plain_parsed(_without_mark(extra))
+        fields["additional_kwargs"] = _plain_parsed(without_mark(extra))
     return fields
 
 
 _NEVER_KEPT = frozenset({"id", "usage_metadata"})
 
 
-def _is_empty(value: object) -> bool:
+def is_empty(value: object) -> bool:
     """Tell whether a field is at its default: those of messages are None, [] and {}."""
     return value is None or (type(value) in (list, dict) and not value)
 
 
-def _without_mark(values: Mapping[str, Any]) -> dict[str, Any]:
+def without_mark(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out that this was a hit: it will be one again, or not."""
     return {name: value for name, value in values.items() if name != HIT_MARK}
 
 
@@ -172,47 +178,54 @@ def _plain_parsed(extra: dict[str, Any]) -> dict[str, Any]:
     return extra
 
 
-def _generation_of(record: Mapping[str, Any]) -> Generation:
+def _generation_of(record: Mapping[str, Any], *, bare: bool) -> Generation:
     kind = GENERATIONS[record["type"]]
     info = record.get("generation_info")
     if not issubclass(kind, ChatGeneration):
         return kind(text=record["text"], generation_info=info)
-    message = _message_of(record["message"])
-    return _made(
+    message = _message_of(record["message"], bare=bare)
+    text = record.get("text")
+    return made(
         kind,
         {
             "message": message,
-            "text": record.get("text", message.text),
-            "generation_info": {**(info or {}), HIT_MARK: True},
+            "text": message.text if text is None else text,
+            "generation_info": info if bare else {**(info or {}), HIT_MARK: True},
         },
     )
 
 
-def _message_of(fields: dict[str, Any]) -> BaseMessage:
+def _message_of(fields: dict[str, Any], *, bare: bool) -> BaseMessage:
     kind = MESSAGES[fields["type"]]
     if not isinstance(fields["content"], str | list):
         raise TypeError("the content of a message is a text or a list")
-    for name, make in _FACTORIES[kind].items():
+    for name, make in FACTORIES[kind].items():
         if name not in fields:
             fields[name] = make()
-    fields["id"] = f"lc_run--{_random_uuid()}"
+    fields["id"] = None if bare else f"lc_run--{_random_uuid()}"
     fields["additional_kwargs"] = {**fields.get("additional_kwargs", {}), HIT_MARK: True}
     if issubclass(kind, AIMessage):
-        fields["usage_metadata"] = dict(_NO_TOKENS)
-    return _made(kind, fields)
+        fields["usage_metadata"] = dict(NO_TOKENS)
+    return made(kind, fields)
 
 
-def _made(kind: type[Made], fields: Mapping[str, Any]) -> Made:
-    """Make an object without validation, as a copy of a blank one, for that takes half the time.
+def made(kind: type[Made], fields: Mapping[str, Any]) -> Made:
+    """Make an object without validation, on the model of a blank one, for that is much faster.
 
     Validation would drop the extras of tool calls; what is stored was valid when it was made.
     """
-    made = copy.copy(cast("Made", _BLANKS[kind]))
-    if fields.keys() <= kind.model_fields.keys():
-        vars(made).update(fields)
-        made.__pydantic_fields_set__.update(fields)
-        return made
-    return made.model_copy(update=fields)
+    blank = cast("Made", _BLANKS[kind])
+    if not fields.keys() <= kind.model_fields.keys():
+        return blank.model_copy(update=fields)
+    made = kind.__new__(kind)
+    _set(made, "__dict__", {**vars(blank), **fields})
+    _set(made, "__pydantic_extra__", copy.copy(blank.__pydantic_extra__))
+    _set(made, "__pydantic_fields_set__", blank.__pydantic_fields_set__ | fields.keys())
+    _set(made, "__pydantic_private__", None)
+    return made
+
+
+_set = object.__setattr__
 
 
 def _blank(kind: type[BaseModel]) -> BaseModel:
@@ -233,11 +246,12 @@ def _random_uuid() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-def _tokens_of(generations: Iterable[Generation]) -> dict[str, int]:
+def tokens_of(generations: Iterable[Generation]) -> dict[str, int]:
+    """Add up the tokens that were paid for."""
     tokens: dict[str, int] = {}
     for generation in generations:
         usage = getattr(getattr(generation, "message", None), "usage_metadata", None)
-        for name in _NO_TOKENS if usage else ():
+        for name in NO_TOKENS if usage else ():
             count = cast("Mapping[str, object]", usage).get(name)
             if isinstance(count, int):
                 tokens[name] = tokens.get(name, 0) + count

@@ -57,7 +57,7 @@ _CLASS = re.compile(r"<(?:class|enum) '[^']*'>")
 _BARE_CLASS = re.compile(r"<(?:class|enum) ''>")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+>")
 _BEFORE_A_VALUE = re.compile(r"[\[({,:=] ?")
-_MODEL_NAMES = ("model_name", "model", "model_id", "deployment_name", "_type")
+MODEL_NAMES = ("model_name", "model", "model_id", "deployment_name", "_type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ def _without_ignored(call: list[tuple[str, object]]) -> list[tuple[str, object]]
 def _model_name(constructor: Mapping[str, Any], call: list[tuple[str, object]] | None) -> str:
     arguments = constructor.get("kwargs")
     values = {**(arguments if isinstance(arguments, dict) else {}), **dict(call or ())}
-    for name in _MODEL_NAMES:
+    for name in MODEL_NAMES:
         value = values.get(name)
         if isinstance(value, str) and value:
             return value
