@@ -1,0 +1,377 @@
+"""Who asks the same at the same moment: one request, and nobody suffers from who asked first."""
+
+import asyncio
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import askonce
+from tests.http import server as servers
+from tests.http.askers import CHAT, body, make
+from tests.http.server import Close, Hang, Script, chat, chunked, completion, events, plain
+
+THREADS = 16
+
+
+class Gate:
+    """Hold an answer back until it is opened; `reached` tells that somebody asks."""
+
+    def __init__(self, answer=chat):
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+        self._answer = answer
+
+    def __call__(self, asked):
+        self.reached.set()
+        assert self.opened.wait(30)
+        return self._answer(asked)
+
+
+@pytest.fixture
+def store(tmp_path):
+    with askonce.open_store(f"sqlite:///{tmp_path}/cache.db") as store:
+        yield store
+        nothing_is_left(store)
+
+
+def nothing_is_left(store):
+    """Every flight has landed and every lease is released."""
+    assert not store.flights._flights
+    assert not store.leases._held
+    with askonce.open_store(f"sqlite:///{store.path}") as other:
+        keys = list(store.keys())
+        assert other.leases.claim(keys) == keys
+
+
+def at_once(pool, askers, url, request):
+    return [pool.submit(asker.ask, url, request) for asker in askers]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_threads_share_one_request(provider, url, maker, store, stream):
+    provider.answer = gate = Gate()
+    askers = [maker("httpx2", store) for _ in range(THREADS)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        asking = at_once(pool, askers, url, body(stream=stream))
+        gate.opened.set()
+        replies = [one.result() for one in asking]
+    assert provider.count == 1
+    assert {reply.raw for reply in replies} == {replies[0].raw}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tasks_share_one_request(provider, url, maker, store, stream):
+    provider.answer = gate = Gate()
+    asker = maker("httpx2-async", store)
+
+    async def ask():
+        request = asker.client.build_request("POST", url, json=body(stream=stream))
+        return (await asker.client.send(request)).content
+
+    async def all_ask():
+        asking = [asyncio.ensure_future(ask()) for _ in range(THREADS)]
+        await asyncio.to_thread(gate.reached.wait, 30)
+        gate.opened.set()
+        return await asyncio.gather(*asking)
+
+    assert len(set(asker.run(all_ask()))) == 1
+    assert provider.count == 1
+
+
+def test_colours_libraries_and_presentations_share_one_request(provider, url, maker, store):
+    provider.answer = gate = Gate()
+    askers = [maker(kind, store) for kind in ["httpx2", "httpx2-async", "httpx", "httpx-async"] * 2]
+    with ThreadPoolExecutor(len(askers)) as pool:
+        asking = [
+            pool.submit(asker.ask, url, body(stream=number % 2 == 0))
+            for number, asker in enumerate(askers)
+        ]
+        gate.opened.set()
+        replies = [one.result() for one in asking]
+    assert provider.count == 1
+    for number, reply in enumerate(replies):
+        if number % 2:
+            assert reply.json()["choices"][0]["message"]["content"] == "Hello"
+        else:
+            assert reply.raw.endswith(servers.DONE)
+
+
+def lead_and_follow(kind, url, store, maker, gate, request, *, followers=4):
+    """Let one ask, then others while it waits; give what became of all."""
+    leader = maker(kind, store)
+    askers = [maker("httpx2", store) for _ in range(followers)]
+    with ThreadPoolExecutor(followers + 1) as pool:
+        leading = pool.submit(leader.ask, url, request)
+        assert gate.reached.wait(30)
+        following = at_once(pool, askers, url, request)
+        gate.opened.set()
+        return leading, [one.result() for one in following]
+
+
+def lost(asked):
+    return [Close]
+
+
+def cut(asked):
+    return chunked([*events("Hel")[:2], Close])
+
+
+@pytest.mark.parametrize("fault", [lost, cut])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_leader_that_fails_is_followed_by_the_next(kind, maker, provider, url, store, fault, stream):
+    gate = Gate(fault)
+    provider.answer = Script([gate])
+    leading, replies = lead_and_follow(kind, url, store, maker, gate, body(stream=stream))
+    with pytest.raises(Exception, match="disconnected|closed"):
+        leading.result()
+    assert provider.count == 2
+    assert {reply.status for reply in replies} == {200}
+
+
+def test_a_leader_that_does_not_want_to_wait_is_followed_by_the_next(maker, provider, url, store):
+    provider.answer = Script([lambda asked: [Hang]])
+    leader = maker("httpx2", store)
+    leader.client.timeout = 0.3
+    followers = [maker("httpx2", store) for _ in range(4)]
+    with ThreadPoolExecutor(5) as pool:
+        leading = pool.submit(leader.ask, url, body())
+        while not provider.count:
+            assert not leading.done()
+        following = at_once(pool, followers, url, body())
+        with pytest.raises(leader.library.ReadTimeout):
+            leading.result()
+        assert {one.result().status for one in following} == {200}
+    assert provider.count == 2
+
+
+def test_an_answer_that_may_not_be_kept_is_for_one(kind, maker, provider, url, store):
+    short = Gate(lambda asked: plain(completion(reason="length")))
+    provider.answer = Script([short], rule=lambda asked: plain(completion(reason="length")))
+    leading, replies = lead_and_follow(kind, url, store, maker, short, body())
+    assert provider.count == 5
+    assert {reply.status for reply in [leading.result(), *replies]} == {200}
+
+
+def test_an_error_is_for_one(kind, maker, provider, url, store):
+    gate = Gate(lambda asked: plain({"error": {"message": "slow"}}, 429))
+    provider.answer = Script([gate])
+    leading, replies = lead_and_follow(kind, url, store, maker, gate, body())
+    assert leading.result().status == 429
+    assert {reply.status for reply in replies} == {200}
+
+
+def test_providers_that_fail_again_and_again_are_not_asked_in_turns_for_ever(
+    maker, provider, url, store
+):
+    """After a few failing leaders all who wait ask for themselves."""
+    gate = Gate(lost)
+    provider.answer = Script([gate], rule=lost)
+    askers = [maker("httpx2", store) for _ in range(8)]
+    with ThreadPoolExecutor(9) as pool:
+        leading = pool.submit(askers[0].ask, url, body())
+        assert gate.reached.wait(30)
+        following = at_once(pool, askers[1:], url, body())
+        gate.opened.set()
+        for one in [leading, *following]:
+            assert isinstance(one.exception(), askers[0].library.RemoteProtocolError)
+    assert provider.count == 8
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_a_follower_s_deadline_is_its_own(kind, maker, provider, url, store, seconds):
+    provider.answer = Script([lambda asked: [Hang]])
+    leader = maker("httpx2", store)
+    with ThreadPoolExecutor(1) as pool:
+        leading = pool.submit(leader.ask, url, body())
+        while not provider.count:
+            assert not leading.done()
+        impatient = maker(kind, store, wait=seconds)
+        assert impatient.ask(url, body()).status == 200
+        assert not leading.done()
+        provider.close()
+        assert leading.exception() is not None
+
+
+def open_stream(asker, url):
+    """Send a request for a stream and read its first chunk; give the response and the reading."""
+    request = asker.client.build_request("POST", url, json=body(stream=True))
+    if not asker.is_async:
+        response = asker.client.send(request, stream=True)
+        reading = response.iter_raw()
+        next(reading)
+        return response, reading
+
+    async def begin():
+        response = await asker.client.send(request, stream=True)
+        reading = response.aiter_raw()
+        await anext(reading)
+        return response, reading
+
+    return asker.run(begin())
+
+
+def test_a_stream_closed_midway_is_not_kept_and_not_waited_for(kind, maker, provider, url, store):
+    asker = maker(kind, store)
+    response, _ = open_stream(asker, url)
+    asker.run(response.aclose()) if asker.is_async else response.close()
+    assert list(store.keys()) == []
+    nothing_is_left(store)
+    assert maker("httpx2", store).ask(url, body()).status == 200
+    assert provider.count == 2
+
+
+@pytest.mark.parametrize("cyclic", [False, True])
+def test_a_stream_forgotten_midway_is_not_waited_for(maker, provider, url, store, cyclic):
+    asker = maker("httpx2", store)
+    response, reading = open_stream(asker, url)
+    (flight,) = store.flights._flights.values()
+    if cyclic:
+        response.itself = response
+    del response, reading
+    gc.collect()
+    assert flight.landed.result(30) == {}
+    while store.leases._held:
+        pass
+    assert maker("httpx2", store).ask(url, body()).status == 200
+    assert provider.count == 2
+
+
+def test_a_response_that_nobody_reads_is_not_waited_for(maker, provider, url, store):
+    asker = maker("httpx2", store)
+    request = asker.client.build_request("POST", url, json=body(stream=True))
+    response = asker.client.send(request, stream=True)
+    (flight,) = store.flights._flights.values()
+    del response
+    gc.collect()
+    assert flight.landed.result(30) == {}
+    while store.leases._held:
+        pass
+
+
+@pytest.mark.parametrize("at", ["sending", "reading"])
+def test_a_cancelled_task_lets_go(maker, provider, url, store, at):
+    gate = Gate()
+    if at == "sending":
+        provider.answer = Script([gate])
+    else:
+        provider.answer = Script([lambda asked: chunked([events("Hel")[0], Hang])])
+    asker = maker("httpx2-async", store)
+
+    async def cancelled():
+        started = asyncio.Event()
+
+        async def ask():
+            async with asker.client.stream("POST", url, json=body(stream=True)) as response:
+                async for _ in response.aiter_raw():
+                    started.set()
+
+        asking = asyncio.ensure_future(ask())
+        if at == "sending":
+            await asyncio.to_thread(gate.reached.wait, 30)
+        else:
+            await started.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asker.run(cancelled())
+    gate.opened.set()
+    nothing_is_left(store)
+    assert maker("httpx2", store).ask(url, body()).status == 200
+    assert provider.count == 2
+
+
+def test_a_cancelled_follower_harms_nobody(maker, provider, url, store):
+    provider.answer = gate = Gate()
+    asker = maker("httpx2-async", store)
+
+    async def ask():
+        return await asker.client.post(url, json=body())
+
+    async def run():
+        leading = asyncio.ensure_future(ask())
+        await asyncio.to_thread(gate.reached.wait, 30)
+        followers = [asyncio.ensure_future(ask()) for _ in range(3)]
+        for _ in range(100):
+            await asyncio.sleep(0)
+        followers[0].cancel()
+        gate.opened.set()
+        with pytest.raises(asyncio.CancelledError):
+            await followers[0]
+        return [(await task).status_code for task in [leading, *followers[1:]]]
+
+    assert asker.run(run()) == [200] * 3
+    assert provider.count == 1
+
+
+def test_two_streams_open_side_by_side_in_one_thread(maker, provider, url, store):
+    asker = maker("httpx2", store)
+    first, reading = open_stream(asker, url)
+    second, reading_too = open_stream(asker, url)
+    assert b"".join(reading) == b"".join(reading_too) == b"".join(events("Hel", "lo")[1:])
+    assert provider.count == 2
+    assert asker.ask(url, body()).hit
+
+
+def test_streams_opened_together_before_any_is_read(maker, provider, url, store):
+    """The second waits for the first, whose reader waits for the second: that must end."""
+    asker = maker("httpx2-async", store)
+
+    async def run():
+        requests = [asker.client.build_request("POST", url, json=body(stream=True)) for _ in "ab"]
+        opened = await asyncio.gather(*[asker.client.send(one, stream=True) for one in requests])
+        return [b"".join([chunk async for chunk in one.aiter_raw()]) for one in opened]
+
+    assert asker.run(run()) == [b"".join(events("Hel", "lo"))] * 2
+    assert provider.count == 2
+
+
+def test_a_follower_gets_the_whole_of_a_stream_that_is_read_on(maker, provider, url, store):
+    asker = maker("httpx2", store)
+    response, reading = open_stream(asker, url)
+    (flight,) = store.flights._flights.values()
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(maker("httpx2", store).ask, url, body(stream=True))
+        rest = list(reading)
+        reply = following.result()
+    assert reply.chunks == events("Hel", "lo")
+    assert rest == events("Hel", "lo")[1:]
+    assert provider.count == 1
+    assert flight.held == 0
+
+
+def test_a_stop_at_the_end_mark_keeps_the_answer(kind, maker, provider, url, store):
+    """The provider sends the end mark and keeps the connection open; the reader closes."""
+    provider.answer = Script([lambda asked: chunked([*events("Hel", "lo"), Hang])])
+    asker = maker(kind, store)
+
+    def stop():
+        with asker.client.stream("POST", url, json=body(stream=True)) as response:
+            for piece in response.iter_raw():
+                if piece == servers.DONE:
+                    break
+
+    async def astop():
+        async with asker.client.stream("POST", url, json=body(stream=True)) as response:
+            async for piece in response.aiter_raw():
+                if piece == servers.DONE:
+                    break
+
+    asker.run(astop()) if asker.is_async else stop()
+    assert asker.ask(url, body(stream=True)).chunks == events("Hel", "lo")
+    assert provider.count == 1
+
+
+def test_a_response_iterated_twice_goes_on_where_it_was(maker, provider, url, store):
+    asker = maker("httpx2", store)
+    for _ in range(2):
+        response = asker.client.send(
+            asker.client.build_request("POST", url, json=body(stream=True)), stream=True
+        )
+        begin = [next(iter(response.stream))]
+        rest = list(response.stream)
+        response.close()
+        assert begin + rest == events("Hel", "lo")
+    assert provider.count == 1
