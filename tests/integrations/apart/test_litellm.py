@@ -1,6 +1,7 @@
 """LiteLLM: over our transport, and with our cache in its hook."""
 
 import asyncio
+import inspect
 import json
 import os
 
@@ -18,17 +19,25 @@ from askonce.integrations.litellm import IGNORED, LiteLLMCache
 from ..sections import run_section
 
 pytest_plugins = ["tests.parts.fixtures"]
-pytestmark = [
-    # LiteLLM leaves some of its own clients and loops open, and reports on itself.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:.*`ReadOnly` qualifier.*:UserWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*`ReadOnly` qualifier.*:UserWarning")
 
 TOOL = {
     "type": "function",
     "function": {"name": "look", "parameters": {"type": "object", "properties": {}}},
 }
+
+
+@pytest.fixture(autouse=True)
+def thread_loop(request):
+    """Be the loop of the thread, which LiteLLM's sync calls else make and leave open."""
+    if inspect.iscoroutinefunction(request.function):
+        yield
+        return
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture
