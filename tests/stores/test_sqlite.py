@@ -139,6 +139,22 @@ def test_a_file_damaged_under_a_running_store_is_an_error_of_ours(tmp_path):
             store.read([f"a/{number}" for number in range(100)])
 
 
+def cut_off(path: str) -> None:
+    keys = [f"a/{number}" for number in range(1000)]
+    with SQLiteStore(path) as store:
+        store.write(dict.fromkeys(keys, bytes(6000)))
+        store.vacuum()  # nothing is left in the log
+        assert all(store.read(keys))
+        for length in (2_000_000, 100, 0):
+            os.truncate(path, length)
+            with pytest.raises(StoreError, match=r"store\.db"):
+                store.read(keys)
+
+
+def test_a_file_cut_off_under_a_running_store_does_not_end_the_process(tmp_path):
+    alone(cut_off, tmp_path / "store.db")
+
+
 def test_where_nothing_may_be_written_it_says_so(tmp_path, forbid_writing):
     (tmp_path / "forbidden").mkdir(exist_ok=True)
     with SQLiteStore(tmp_path / "forbidden/old.db") as store:

@@ -183,7 +183,7 @@ class _Connections:
         To read what a connection has mapped, and is no longer there, would end the process.
         """
         with contextlib.suppress(OSError):
-            size = os.stat(self._path).st_size
+            size = self._path.stat().st_size
             if size < self._size:
                 self._close_idle()
             self._size = size

@@ -1,5 +1,6 @@
 """The fastest store for reading: LMDB, a memory-mapped tree for many threads and processes."""
 
+import asyncio
 import functools
 import itertools
 import os
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 from askonce.core import entry
 from askonce.core.entry import NEVER
-from askonce.core.keys import utf8
+from askonce.core.keys import utf8, utf8_each
 from askonce.core.lease import Leases
 from askonce.core.store import Store
 from askonce.errors import MissingExtraError, StoreError
@@ -75,23 +76,35 @@ class LMDBStore(Store):
         return SQLiteLeases(self.path / "leases.db")
 
     def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        encoded = [utf8(key) for key in keys]
-
-        def work(environment: Any) -> list[bytes | None]:
-            with environment.begin() as transaction:
-                get = transaction.get
-                return [get(key) if _fits(key) else None for key in encoded]
-
-        values = self._with(work)
-        if self.max_bytes is not None:
-            self._touches.add(key for key, value in zip(encoded, values, strict=True) if value)
+        encoded = list(utf8_each(keys))
+        values = self._with(functools.partial(_read, keys=encoded))
+        self._touch(encoded, values)
         return values
+
+    def read_joined(self, keys: Sequence[str]) -> bytes | list[bytes | None]:
+        encoded = list(utf8_each(keys))
+        if not encoded or min(encoded) < _FIRST_KEY or max(map(len, encoded)) > _MAX_KEY:
+            return self.read(keys)
+        values = self._with(functools.partial(_read_joined, keys=encoded))
+        self._touch(encoded, values)
+        return values
+
+    def _touch(self, keys: list[bytes], values: bytes | list[bytes | None]) -> None:
+        if self.max_bytes is None:
+            return
+        if isinstance(values, list):
+            keys = [key for key, value in zip(keys, values, strict=True) if value]
+        self._touches.add(keys)
+
+    async def aread_joined(self, keys: Sequence[str]) -> bytes | list[bytes | None]:
+        return await asyncio.to_thread(self.read_joined, keys)
 
     def write(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> None:
         if self.max_bytes is None:
             self._with(functools.partial(_write, entries=entries))
             return
         fit = fitting(entries, self.max_bytes)
+        self._touches.flush()
         self._with_usage(functools.partial(_write, entries=fit))
         self._evict({utf8(key) for key in fit})
         refuse_the_rest(entries, fit, self.max_bytes)
@@ -104,7 +117,6 @@ class LMDBStore(Store):
 
         self._with(work)
 
-        self._touches.flush()
     def keys(self, prefix: str = "") -> Iterator[str]:
         last = b""
         while page := self._with(functools.partial(_page, prefix=utf8(prefix), after=last)):
@@ -162,6 +174,7 @@ class LMDBStore(Store):
             # What a transaction touches is copied, and the old pages can be used only after it.
             step = max(100, min(_PAGE, limit // 2**18))
             parts = (keys[start : start + step] for start in range(0, len(keys), step))
+            giving_up = functools.partial(lmdb_usage.give_up, cutoff=cutoff, max_bytes=limit)
             now_gone = sum(
                 self._with_usage(functools.partial(giving_up, keys=part)) for part in parts
             )
@@ -173,7 +186,6 @@ class LMDBStore(Store):
 
     def _note(self, keys: set[bytes]) -> None:
         self._with_usage(functools.partial(lmdb_usage.note_read, keys=keys))
-            giving_up = functools.partial(lmdb_usage.give_up, cutoff=cutoff, max_bytes=limit)
 
     def _with_usage(self, work: Callable[[Any, Any], T]) -> T:
         return self._with(lambda environment: work(environment, self._environment.usage()))
@@ -185,6 +197,21 @@ class LMDBStore(Store):
             return self._environment.use(work)
         except lmdb.Error as error:
             raise StoreError(f"{self.path}: {explain(error)}") from error
+
+
+def _read(environment: Any, keys: Sequence[bytes]) -> list[bytes | None]:
+    with environment.begin() as transaction:
+        get = transaction.get
+        return [get(key) if _fits(key) else None for key in keys]
+
+
+def _read_joined(environment: Any, keys: Sequence[bytes]) -> bytes | list[bytes | None]:
+    """Copy values once, to where they are joined, if all are there and of one length."""
+    with environment.begin(buffers=True) as transaction:
+        values = list(map(transaction.get, keys))
+        if all(values) and len(set(map(len, values))) == 1:
+            return b"".join(values)
+        return [None if value is None else bytes(value) for value in values]
 
 
 def _write(environment: Any, tree: Any = None, *, entries: Mapping[str, bytes]) -> None:

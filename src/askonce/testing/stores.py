@@ -112,6 +112,24 @@ class StoreTests:
         wanted = ["a/3", "a/missing", "a/0", "a/3", "a/missing", "a/4", "a/3"]
         assert store.read(wanted) == [b"3", None, b"0", b"3", None, b"4", b"3"]
 
+    def test_joined_values_are_the_values(self, store: Store) -> None:
+        store.write({"a/1": b"one", "a/2": b"two", "a/3": b"three", "a/4": b""})
+        for wanted in (
+            ["a/1"],
+            ["a/2", "a/1", "a/2"],
+            ["a/1", "a/3"],
+            ["a/1", "a/missing"],
+            ["a/missing"],
+            ["a/4", "a/4"],
+            [],
+        ):
+            values = store.read(wanted)
+            joined = b"".join(value or b"" for value in values)
+            assert store.read_joined(wanted) in (values, joined)
+            assert asyncio.run(store.aread_joined(wanted)) in (values, joined)
+            if len(set(map(len, filter(None, values)))) > 1 or None in values or not wanted:
+                assert store.read_joined(wanted) == values
+
     def test_keys_may_be_any_sequence(self, store: Store) -> None:
         store.write({"a/1": b"one", "a/2": b"two"})
         assert store.read(("a/2", "a/1")) == [b"two", b"one"]
