@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from askonce import AnswerError
 from askonce.core import codecs, entry, vectors
-from askonce.core.vectors import Table
+from askonce.core.table import Table
 
 NOW = 1000.0
 
@@ -160,6 +163,29 @@ def test_entries_are_judged_alike_in_one_block_in_a_list_and_one_by_one(sorts, d
             assert exactly(other.take(places), single.take(places))
 
 
+@pytest.mark.parametrize("threads", [True, False])
+@pytest.mark.parametrize("wide", [False, True])
+def test_large_blocks_are_copied_beside_the_next_one_and_are_all_there(threads, wide, monkeypatch):
+    if not threads:
+        monkeypatch.setattr(ThreadPoolExecutor, "submit", cannot_start)
+    before = threading.active_count()
+    rows = np.random.default_rng(0).standard_normal((1000, 1536), np.float32)
+    rows = rows + 1e-12 if wide else rows
+    rows[500:] = rows[500:].astype(np.float32)
+    filled = table(len(rows))
+    for start in range(0, len(rows), 300):
+        part = slice(start, start + 300)
+        blobs = pack(rows[part], bindings_of(len(rows))[part])
+        filled.put(np.arange(len(rows))[part], blobs if wide else b"".join(blobs))
+    filled.finish()
+    assert threading.active_count() == before
+    assert exactly(filled.take(np.arange(len(rows))), rows)
+
+
+def cannot_start(*_):
+    raise RuntimeError("can't start new thread")
+
+
 @given(st.integers(1, 70), st.integers(1, 9))
 def test_a_block_of_bytes_that_are_no_entries_holds_nothing(length, count):
     filled = table(count)
@@ -306,3 +332,16 @@ def test_answers_of_many_types_are_taken(answer):
 def test_unusable_answers_say_why(answer, says):
     with pytest.raises(AnswerError, match=says):
         vectors.rows_of(answer, 2)
+
+
+def test_rows_that_are_not_there_yet_do_not_disturb_those_that_are():
+    """Rows become float64 while others hold what the memory held: signalling NaNs, say."""
+    bindings = np.array([1, 2, 3], np.uint64)
+    table = Table(bindings, dimensions=2, now=0.0)
+    narrow = np.array([[1.5, 2.5]], np.float32)
+    wide = np.array([[0.1, 0.2]], np.float64)
+    table.put(np.array([0]), vectors.pack(narrow, bindings[:1], created=0.0, expires=9.0))
+    table._rows[1:] = np.frombuffer(b"\x01\x00\xa0\x7f" * 4, np.float32).reshape(2, 2)
+    table.put(np.array([2]), vectors.pack(wide, bindings[2:], created=0.0, expires=9.0))
+    assert table.good.tolist() == [True, False, True]
+    assert table.take(np.array([0, 2])).tolist() == [[1.5, 2.5], [0.1, 0.2]]
