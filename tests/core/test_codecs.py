@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from askonce import EmbeddingCache, InputError, open_store
 from askonce.core import codecs, entry, vectors
+from askonce.core.table import Table
 
 LOSSY = ["float16", "int8"]
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=6)
@@ -28,7 +29,7 @@ def kept(rows, codec):
     rows = np.asarray(rows)
     bindings = np.arange(1, len(rows) + 1, dtype=np.uint64)
     blobs = vectors.pack(rows, bindings, created=0.0, expires=entry.NEVER, codec=codec)
-    table = vectors.Table(bindings, dimensions=None, now=0.0)
+    table = Table(bindings, dimensions=None, now=0.0)
     assert not table.put(np.arange(len(rows)), blobs).size
     assert table.good.all()
     return table.take(np.arange(len(rows))), [entry.unpack(blob).codec for blob in blobs]

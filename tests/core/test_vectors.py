@@ -170,7 +170,7 @@ def test_large_blocks_are_copied_beside_the_next_one_and_are_all_there(threads, 
         monkeypatch.setattr(ThreadPoolExecutor, "submit", cannot_start)
     before = threading.active_count()
     rows = np.random.default_rng(0).standard_normal((1000, 1536), np.float32)
-    rows = rows + 1e-12 if wide else rows
+    rows = rows.astype(np.float64) + 1e-12 if wide else rows
     rows[500:] = rows[500:].astype(np.float32)
     filled = table(len(rows))
     for start in range(0, len(rows), 300):

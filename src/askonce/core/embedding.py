@@ -11,6 +11,7 @@ from askonce.core import codecs, entry, policy, vectors
 from askonce.core.flight import Flight, Flights
 from askonce.core.flow import Call, Claim, Pause, Read, Release, Step, Tell, Wait, Write
 from askonce.core.keys import Subject, utf8_each
+from askonce.core.table import Table, cut
 from askonce.core.vectors import Indices, Vectors
 from askonce.errors import AnswerError, InputTypeError
 from askonce.events import Event
@@ -182,17 +183,17 @@ def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
     return table.take(inputs.positions)
 
 
-def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, vectors.Table]:
+def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Table]:
     """Look up without asking; afterwards `inputs.keys` tells where each text's entry belongs."""
     known = terms.dimensions or terms.learned.get(inputs.subject.digest()) or terms.declared
-    table = vectors.Table(inputs.bindings, dimensions=known, now=terms.now, since=terms.since)
+    table = Table(inputs.bindings, dimensions=known, now=terms.now, since=terms.since)
     if inputs.keys:
         yield from _look_up(np.arange(len(inputs.keys)), inputs, table)
     return table
 
 
 def _look_up(
-    places: Indices, inputs: Inputs, table: vectors.Table
+    places: Indices, inputs: Inputs, table: Table
 ) -> Generator[Step, Any, dict[int, bytes]]:
     """Fill the table from the store; a key with an entry not ours gives way to a spare.
 
@@ -210,10 +211,11 @@ def _look_up(
             table.put(foreign, spare)
         bad = (~table.good[window]).nonzero()[0].tolist()
         if bad and isinstance(blobs, bytes):
-            blobs = vectors.cut(blobs, len(window))
+            blobs = cut(blobs, len(window))
         for index in bad:
             if (blob := blobs[index]) is not None:
                 useless[int(window[index])] = blob
+    table.finish()
     return useless
 
 
@@ -228,7 +230,7 @@ def _ask(
     flight: Flight,
     wanted: Mapping[str, int],
     inputs: Inputs,
-    table: vectors.Table,
+    table: Table,
     terms: Terms,
     *,
     patient: bool,

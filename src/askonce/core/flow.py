@@ -175,7 +175,7 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
 
 def _read(
     store: Store, keys: Sequence[str], observe: Observer, *, joined: bool
-) -> bytes | list[bytes | None]:
+) -> bytes | Sequence[bytes | None]:
     try:
         return store.read_joined(keys) if joined else store.read(keys)
     except Exception as error:
@@ -185,7 +185,7 @@ def _read(
 
 async def _aread(
     store: Store, keys: Sequence[str], observe: Observer, *, joined: bool
-) -> bytes | list[bytes | None]:
+) -> bytes | Sequence[bytes | None]:
     try:
         return await (store.aread_joined(keys) if joined else store.aread(keys))
     except Exception as error:
