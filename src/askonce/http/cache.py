@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Final, Literal, Unpack
+from typing import Any, Final, Literal, Unpack, overload
 
 from askonce.core import entry, flow
 from askonce.core.embedding import Inputs, Terms, embed_flow, look_up_flow
@@ -13,7 +13,8 @@ from askonce.core.flight import Flights
 from askonce.core.store import Store
 from askonce.errors import InputError
 from askonce.events import Observer, log
-from askonce.http import flows, passing, tags
+from askonce.explain import Difference, Explanation, difference
+from askonce.http import explaining, flows, passing, tags
 from askonce.http.control import Defaults, Policy, policy_of
 from askonce.http.exchange import Batch, Bypass, Exchange, Rules, understand
 from askonce.http.flows import Lead
@@ -108,6 +109,24 @@ class HTTPCache:
     async def aforget(self, request: Any = None, **parts: Any) -> int:
         """Forget without blocking the event loop; see `forget`."""
         return await asyncio.to_thread(self.forget, request, **parts)
+
+    @overload
+    def explain(self, request: Any) -> Explanation: ...
+
+    @overload
+    def explain(self, request: Any, other: Any) -> list[Difference]: ...
+
+    def explain(self, request: Any, other: Any = None) -> Explanation | list[Difference]:
+        """Tell what identifies a request, or where two of them differ; see `Explanation`.
+
+        A request is one of httpx2 or httpx, or a mapping with `url`, `headers` and `body`. Raises
+        InputError for what is none.
+        """
+        if other is not None:
+            return difference(self.explain(request), self.explain(other))
+        if isinstance(request, Mapping):
+            return explaining.explain(*explaining.read_request(request), self.rules)
+        return explaining.explain(passing.origin_of(request), request.content, self.rules)
 
     def close(self) -> None:
         """Close the store if it was opened here, from a URL."""
