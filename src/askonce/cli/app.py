@@ -13,6 +13,7 @@ from askonce.errors import AskonceError
 COMMANDS: Mapping[str, str] = {
     "clear": "askonce.cli.entries:clear",
     "embed": "askonce.cli.embed:embed",
+    "explain": "askonce.cli.explain:explain",
     "ls": "askonce.cli.entries:ls",
     "migrate": "askonce.cli.migrate:migrate",
     "stats": "askonce.cli.entries:stats",
