@@ -200,9 +200,9 @@ def _look_up(
     Gives back the entries that are there but were of no use.
     """
     useless: dict[int, bytes] = {}
-    size = table.rows_in(_WINDOW)
-    for start in range(0, len(places), size):
-        window = places[start : start + size]
+    rest = places
+    while len(rest):
+        window, rest = np.split(rest, [table.rows_in(_WINDOW)])
         blobs = yield Read([inputs.keys[place] for place in window.tolist()], joined=True)
         foreign = table.put(window, blobs)
         if foreign.size and inputs.spare_keys is not None:
