@@ -1,6 +1,7 @@
 """Clients of both libraries in both colours, each asked in the same way."""
 
 import asyncio
+import contextvars
 import importlib
 import json
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Asker:
         return self.run(self.client.send(request)) if self._runner else self.client.send(request)
 
     def run(self, coroutine: Any) -> Any:
-        return self._runner.run(coroutine)
+        return self._runner.run(coroutine, context=contextvars.copy_context())
 
     def _ask(self, request: Any) -> Reply:
         response = self.client.send(request, stream=True)
