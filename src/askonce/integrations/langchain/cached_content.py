@@ -17,7 +17,7 @@ import typing
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -122,21 +122,23 @@ def content_of(value: object) -> object:
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
         fields = {name: getattr(value, name) for name in names if hasattr(value, name)}
-        return _marked(_name_of(type(value)), fields)
+        return marked(name_of(type(value)), fields)
     if hasattr(value, "dtype") and hasattr(value, "tobytes"):
         return _array_content(value)
-    raise Unstable(f"a {_name_of(type(value))}")
+    raise Unstable(f"a {name_of(type(value))}")
 
 
-def _marked(kind: str, content: object = None) -> dict[str, object]:
+def marked(kind: str, content: object = None) -> dict[str, object]:
+    """Write that this is of a kind that JSON has no form for."""
     return {_MARK + kind: content}
 
 
-def _name_of(kind: Any) -> str:
+def name_of(kind: Any) -> str:
+    """Name a class, or a function of the interpreter's."""
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _fields_of(model: BaseModel) -> dict[str, Any]:
+def fields_of(model: BaseModel) -> dict[str, Any]:
     """Give the settings of a model; those at None are not made."""
     fields = type(model).model_fields
     return {
@@ -149,9 +151,9 @@ def _fields_of(model: BaseModel) -> dict[str, Any]:
 def _array_content(value: Any) -> object:
     """Write numbers of numpy's or alike: the same bytes of another type are other numbers."""
     if getattr(value.dtype, "hasobject", False):
-        return _marked("array", [str(value.dtype), list(value.shape), value.tolist()])
+        return marked("array", [str(value.dtype), list(value.shape), value.tolist()])
     digest = hashlib.sha256(value.tobytes()).hexdigest()
-    return _marked("array", [str(value.dtype), list(value.shape), digest])
+    return marked("array", [str(value.dtype), list(value.shape), digest])
 
 
 @functools.lru_cache(maxsize=256)
@@ -165,10 +167,10 @@ def _schema_of(kind: type) -> object:
         if typing.is_typeddict(kind) or dataclasses.is_dataclass(kind) or _is_old_model(kind):
             return convert_to_openai_tool(kind)
     except Exception as error:  # noqa: BLE001  a schema is made by the class's own code
-        raise Unstable(f"the class {_name_of(kind)}, which has no JSON schema ({error})") from None
+        raise Unstable(f"the class {name_of(kind)}, which has no JSON schema ({error})") from None
     if kind.__module__ == "builtins":
         return kind.__name__
-    raise Unstable(f"the class {_name_of(kind)}")
+    raise Unstable(f"the class {name_of(kind)}")
 
 
 def _is_old_model(kind: type) -> bool:
@@ -186,17 +188,17 @@ def tool_content(tool: object) -> object:
 
 
 _FORMS: tuple[tuple[Any, Callable[[Any], object]], ...] = (
-    (type, lambda value: _marked("class", _schema_of(value))),
-    (SECRETS, lambda _: _marked("secret")),
-    (BaseMessage, lambda value: _marked("message", message_fields(value))),
-    (BaseTool, lambda value: _marked("tool", tool_content(value))),
-    (BaseModel, lambda value: _marked(_name_of(type(value)), _fields_of(value))),
-    (enum.Enum, lambda value: _marked(_name_of(type(value)), value.name)),
-    (_TEXTS, lambda value: _marked(_name_of(type(value)), repr(value))),
-    (_BYTES, lambda value: _marked("bytes", hashlib.sha256(value).hexdigest())),
-    (re.Pattern, lambda value: _marked("pattern", [value.pattern, value.flags])),
+    (type, lambda value: marked("class", _schema_of(value))),
+    (SECRETS, lambda _: marked("secret")),
+    (BaseMessage, lambda value: marked("message", message_fields(value))),
+    (BaseTool, lambda value: marked("tool", tool_content(value))),
+    (BaseModel, lambda value: marked(name_of(type(value)), fields_of(value))),
+    (enum.Enum, lambda value: marked(name_of(type(value)), value.name)),
+    (_TEXTS, lambda value: marked(name_of(type(value)), repr(value))),
+    (_BYTES, lambda value: marked("bytes", hashlib.sha256(value).hexdigest())),
+    (re.Pattern, lambda value: marked("pattern", [value.pattern, value.flags])),
     (Mapping, dict),
-    (AbstractSet, lambda value: _marked("set", _sorted(value))),
+    (AbstractSet, lambda value: marked("set", _sorted(value))),
     (Sequence, list),
 )
 """How each kind of object is written; the first row that fits counts."""
@@ -204,43 +206,3 @@ _FORMS: tuple[tuple[Any, Callable[[Any], object]], ...] = (
 
 def _sorted(values: AbstractSet[object]) -> list[str]:
     return sorted(canonical(value, content_of).decode() for value in values)
-
-
-def with_code(value: object) -> object:
-    """Give the content of an object that may be, or hold, functions: their code counts, too."""
-    for kinds, give in _FORMS_OF_CODE:
-        if isinstance(value, kinds):
-            return give(value)
-    if isinstance(value, type) and not issubclass(value, BaseModel | enum.Enum):
-        return _marked("class", _name_of(value))
-    return content_of(value)
-
-
-def _function_content(function: FunctionType) -> list[object]:
-    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
-    return [
-        f"{function.__module__}.{function.__qualname__}",
-        function.__code__,
-        function.__defaults__,
-        function.__kwdefaults__,
-        [None if value is function else value for value in cells],
-    ]
-
-
-def _code_content(code: CodeType) -> object:
-    # Line numbers and the file are left out: a comment changes them.
-    return [code.co_code.hex(), code.co_names, code.co_varnames, _constants(code.co_consts)]
-
-
-def _constants(values: tuple[object, ...]) -> list[object]:
-    return [_marked("...") if value is ... else value for value in values]
-
-
-_FORMS_OF_CODE: tuple[tuple[Any, Callable[[Any], object]], ...] = (
-    (functools.partial, lambda value: _marked("partial", [value.func, value.args, value.keywords])),
-    (FunctionType, lambda value: _marked("function", _function_content(value))),
-    (MethodType, lambda value: _marked("method", [value.__func__, value.__self__])),
-    (BuiltinFunctionType, lambda value: _marked("builtin", _name_of(value))),
-    (CodeType, lambda value: _marked("code", _code_content(value))),
-    (BaseTool, lambda value: _marked(_name_of(type(value)), _fields_of(value))),
-)

@@ -20,7 +20,9 @@ from askonce.integrations.langchain.cached_content import (
     Unstable,
     canonical,
     content_of,
+    marked,
     message_fields,
+    name_of,
     tool_content,
 )
 from askonce.integrations.langchain.prompts import (
@@ -199,10 +201,12 @@ def _field_names(kind: type[BaseModel]) -> tuple[str, ...]:
 
 def _nested(value: object) -> object:
     """Look into a model inside a model as into the outer one."""
-    if isinstance(value, BaseLanguageModel):
-        kind = type(value)
-        return {f"\0{kind.__module__}.{kind.__qualname__}": _settings(value, frozenset())}
-    return value
+    return content_of_model(value) if isinstance(value, BaseLanguageModel) else value
+
+
+def content_of_model(model: Model) -> object:
+    """Give the settings of a model that decide its answers. Raises Unstable."""
+    return marked(name_of(type(model)), _settings(model, frozenset()))
 
 
 def _without_credentials(name: str, value: object) -> object:
