@@ -72,17 +72,24 @@ def pack(
     codec: codecs.Codec = "lossless",
 ) -> list[bytes]:
     """Write each row as an entry; lossless is float32 where that is enough, else float64."""
-    numbers = codecs.choose(vectors, codec)
-    blobs: list[bytes] = [b""] * len(vectors)
-    for number in sorted(set(numbers.tolist())):
-        (indices,) = (numbers == number).nonzero()
-        packed = entry.pack_rows(
-            codecs.encode(vectors[indices], number),
+
+    def packed(rows: Vectors, number: int, bindings: entry.Words) -> list[bytes]:
+        return entry.pack_rows(
+            codecs.encode(rows, number),
             codec=number,
             created=created,
             expires=expires,
-            bindings=bindings[indices],
+            bindings=bindings,
         )
-        for index, blob in zip(indices.tolist(), packed, strict=True):
+
+    numbers = codecs.choose(vectors, codec)
+    different = sorted(set(numbers.tolist()))
+    if len(different) == 1:
+        return packed(vectors, different[0], bindings)
+    blobs: list[bytes] = [b""] * len(vectors)
+    for number in different:
+        (indices,) = (numbers == number).nonzero()
+        found = packed(vectors[indices], number, bindings[indices])
+        for index, blob in zip(indices.tolist(), found, strict=True):
             blobs[index] = blob
     return blobs

@@ -83,7 +83,7 @@ class LMDBStore(Store):
 
     def read_joined(self, keys: Sequence[str]) -> bytes | list[bytes | None]:
         encoded = list(utf8_each(keys))
-        if not encoded or min(encoded) < _FIRST_KEY or max(map(len, encoded)) > _MAX_KEY:
+        if not _all_fit(encoded):
             return self.read(keys)
         values = self._with(functools.partial(_read_joined, keys=encoded))
         self._touch(encoded, values)
@@ -215,10 +215,11 @@ def _read_joined(environment: Any, keys: Sequence[bytes]) -> bytes | list[bytes 
 
 
 def _write(environment: Any, tree: Any = None, *, entries: Mapping[str, bytes]) -> None:
-    encoded = {_key(key): value for key, value in entries.items()}
-    with environment.begin(write=True) as transaction:
-        for key, value in encoded.items():
-            transaction.put(key, value)
+    encoded = list(utf8_each(entries))
+    if not _all_fit(encoded):
+        raise _no_key(next(itertools.filterfalse(_fits, encoded)))
+    with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+        cursor.putmulti(zip(encoded, entries.values(), strict=True))
         if tree is not None:
             lmdb_usage.note_written(transaction, tree, encoded)
 
@@ -264,15 +265,16 @@ def _reclaim(environment: Any, keys: Sequence[bytes], now: float) -> int:
     return count
 
 
-def _key(key: str) -> bytes:
-    encoded = utf8(key)
-    if not _fits(encoded):
-        raise StoreError(
-            f"LMDB keys have 1 to {_MAX_KEY} bytes and begin with no control character; "
-            f"{key[:60]!r}… has {len(encoded)}"
-        )
-    return encoded
+def _no_key(key: bytes) -> StoreError:
+    return StoreError(
+        f"LMDB keys have 1 to {_MAX_KEY} bytes and begin with no control character; "
+        f"{key[:60].decode(errors='replace')!r}… has {len(key)}"
+    )
 
 
 def _fits(key: bytes) -> bool:
     return 0 < len(key) <= _MAX_KEY and key >= _FIRST_KEY
+
+
+def _all_fit(keys: Sequence[bytes]) -> bool:
+    return not keys or (min(keys) >= _FIRST_KEY and max(map(len, keys)) <= _MAX_KEY)

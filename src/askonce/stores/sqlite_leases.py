@@ -3,7 +3,7 @@
 import functools
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from askonce.core.lease import DEFAULT_SECONDS, Leases
@@ -14,10 +14,15 @@ CREATE TABLE IF NOT EXISTS askonce_leases (
     key TEXT PRIMARY KEY, holder TEXT NOT NULL, expires REAL NOT NULL
 ) WITHOUT ROWID
 """
-_HELD = "SELECT key FROM askonce_leases WHERE key = ? AND holder <> ? AND expires > ?"
-_TAKE = "INSERT OR REPLACE INTO askonce_leases (key, holder, expires) VALUES (?, ?, ?)"
+_AT_ONCE = 500
+_TAKE = (
+    "INSERT INTO askonce_leases SELECT column1, ?, ? FROM (VALUES {}) WHERE true "
+    "ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires = excluded.expires "
+    "WHERE holder = excluded.holder OR expires <= ?"
+)
+_TAKEN = "SELECT key FROM askonce_leases WHERE holder = ? AND key IN (VALUES {})"
 _RENEW = "UPDATE askonce_leases SET expires = ? WHERE key = ? AND holder = ?"
-_DROP = "DELETE FROM askonce_leases WHERE key = ? AND holder = ?"
+_DROP = "DELETE FROM askonce_leases WHERE holder = ? AND key IN (VALUES {})"
 
 
 class SQLiteLeases(Leases):
@@ -31,15 +36,17 @@ class SQLiteLeases(Leases):
         now = time.time()
 
         def work(connection: sqlite3.Connection) -> list[str]:
+            granted: list[str] = []
             with transaction(connection):
-                held = {
-                    key
-                    for key in keys
-                    if connection.execute(_HELD, (key, holder, now)).fetchone() is not None
-                }
-                granted = [key for key in keys if key not in held]
-                rows = [(key, holder, now + seconds) for key in granted]
-                connection.executemany(_TAKE, rows)
+                for part in _parts(keys):
+                    values = (holder, now + seconds, *part, now)
+                    taken = connection.execute(_for_all(_TAKE, len(part)), values).rowcount
+                    if taken == len(part):
+                        granted += part
+                    elif taken:
+                        found = connection.execute(_for_all(_TAKEN, len(part)), (holder, *part))
+                        mine = {key for (key,) in found}
+                        granted += [key for key in part if key in mine]
             return granted
 
         return self._database.run(work)
@@ -50,8 +57,12 @@ class SQLiteLeases(Leases):
         self._database.run(lambda connection: write(connection, _RENEW, rows))
 
     def drop(self, keys: Sequence[str], holder: str) -> None:
-        rows = [(key, holder) for key in keys]
-        self._database.run(lambda connection: write(connection, _DROP, rows))
+        def work(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                for part in _parts(keys):
+                    connection.execute(_for_all(_DROP, len(part)), (holder, *part))
+
+        self._database.run(work)
 
     def close(self) -> None:
         """Close the file of its own, if it has one."""
@@ -66,3 +77,12 @@ class SQLiteLeases(Leases):
             database = Database(database, synchronous="OFF")
         database.run(lambda connection: create(connection, _SCHEMA, page_size=4096))
         return database
+
+
+def _parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))
+
+
+@functools.lru_cache(maxsize=64)
+def _for_all(statement: str, count: int) -> str:
+    return statement.format(",".join(["(?)"] * count))
