@@ -1,12 +1,9 @@
 """Embeddings, input by input: only the missing ones are asked for, each once, in any encoding."""
 
-import base64
-import hashlib
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,50 +11,8 @@ from hypothesis import strategies as st
 import askonce
 from tests.http import server as servers
 from tests.http.askers import make
+from tests.http.embedding import PATH, asked_for, embed, inputs_of, proper, right
 from tests.http.server import Script, plain
-
-PATH = "/v1/embeddings"
-
-
-def inputs_of(request):
-    given = request["input"]
-    if isinstance(given, str) or (given and isinstance(given[0], int)):
-        return [given]
-    return given
-
-
-def vector_of(content, dimensions=8):
-    seed = int.from_bytes(hashlib.sha256(json.dumps(content).encode()).digest()[:8], "big")
-    return np.random.default_rng(seed).standard_normal(dimensions).astype(np.float32)
-
-
-def written(vector, encoding):
-    if encoding == "base64":
-        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-    # As providers do: the shortest digits that name this float32.
-    return [float(str(number)) for number in vector]
-
-
-def tokens_in(contents):
-    return sum(len(content) for content in contents)
-
-
-def proper(request, **changes):
-    contents = inputs_of(request)
-    dimensions = request.get("dimensions", 8)
-    encoding = request.get("encoding_format", "float")
-    data = [
-        {"object": "embedding", "index": index, "embedding": written(vector_of(content, dimensions), encoding)}
-        for index, content in enumerate(contents)
-    ]
-    count = tokens_in(contents)
-    usage = {"prompt_tokens": count, "total_tokens": count}
-    return {"object": "list", "data": data, "model": "m-1", "usage": usage, **changes}
-
-
-def embed(asked):
-    return plain(proper(asked.json()), 200, ("X-Request-Id", "r1"))
-
 
 @pytest.fixture
 def provider():
@@ -68,30 +23,6 @@ def provider():
 @pytest.fixture
 def url(provider):
     return provider.address + PATH
-
-
-def asked_for(provider):
-    return [inputs_of(asked.json()) for asked in provider.asked]
-
-
-def vectors_in(reply):
-    found = []
-    for index, item in enumerate(reply.json()["data"]):
-        assert item["index"] == index
-        assert item["object"] == "embedding"
-        embedding = item["embedding"]
-        if isinstance(embedding, str):
-            found.append(np.frombuffer(base64.b64decode(embedding), "<f4"))
-        else:
-            found.append(np.array(embedding, np.float32))
-    return found
-
-
-def right(reply, contents, dimensions=8):
-    assert reply.status == 200
-    assert len(reply.json()["data"]) == len(contents)
-    for vector, content in zip(vectors_in(reply), contents, strict=True):
-        assert np.array_equal(vector, vector_of(content, dimensions))
 
 
 def test_only_the_missing_are_asked_for_and_duplicates_once(asker, provider, url):

@@ -9,8 +9,8 @@ import pytest
 
 import askonce
 from tests.http import server as servers
-from tests.http.askers import CHAT, body
-from tests.http.server import Hang, Script, chat, chunked, completion, events, plain
+from tests.http.askers import body
+from tests.http.server import Hang, Script, chunked, completion, events, plain
 
 
 @pytest.fixture

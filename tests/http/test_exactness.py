@@ -8,8 +8,8 @@ import zlib
 import pytest
 
 from tests.http import server as servers
-from tests.http.askers import CHAT, body, make
-from tests.http.server import DONE, Close, Hang, Reset, chunk, chunked, completion, events, plain, until_closed
+from tests.http.askers import CHAT, body
+from tests.http.server import DONE, Close, Reset, chunk, chunked, completion, events, plain, until_closed
 
 WHOLE = json.dumps(completion()).encode()
 STREAM = b"".join(events("Hel", "lo"))

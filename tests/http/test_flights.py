@@ -9,7 +9,7 @@ import pytest
 
 import askonce
 from tests.http import server as servers
-from tests.http.askers import CHAT, body, make
+from tests.http.askers import body
 from tests.http.server import Close, Hang, Script, chat, chunked, completion, events, plain
 
 THREADS = 16
