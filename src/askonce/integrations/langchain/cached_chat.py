@@ -53,11 +53,11 @@ class WrappedChat(Wrapped):
         """Tell whether more is to be done for an answer that is there than to give it."""
         model: Any = self
         asked = {"async_api": async_api, "run_manager": run_manager, **kwargs}
-        return (
-            model.output_version is not None
-            or model._should_use_protocol_streaming(**asked)
-            or model._should_stream(**asked)
-        )
+        if model.output_version is not None or model._should_stream(**asked):
+            return True
+        # Versions of LangChain before 1.4 have no such protocol.
+        by_protocol = getattr(model, "_should_use_protocol_streaming", None)
+        return by_protocol is not None and by_protocol(**asked)
 
     def _generate(
         self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
