@@ -465,6 +465,25 @@ def test_a_store_for_whatever_asks_through_one(suite):
     result.stdout.fnmatch_lines(["*which differs first in", "*  text", '*asked:*"c"'])
 
 
+def test_a_wrapped_model_of_langchain_replays_its_streams(suite):
+    code = """
+        from askonce.integrations.langchain import cached
+        from langchain_core.language_models import FakeListChatModel
+
+        def test_invoke(askonce_store):
+            model = cached(FakeListChatModel(responses=["hi"]), store=askonce_store)
+            assert model.invoke("hello").content == "hi"
+
+        async def test_astream(askonce_store):
+            model = cached(FakeListChatModel(responses=["hi"]), store=askonce_store)
+            assert [chunk.text async for chunk in model.astream("hello you")][:2] == ["h", "i"]
+    """
+    run(suite, "--askonce=auto", code=code, passed=2)
+    result = run(suite, passed=2)
+    result.stdout.fnmatch_lines(["0 recorded, 2 replayed"])
+    run(suite, code=code.replace('"hello', '"hallo'), failed=2)
+
+
 def test_a_cache_for_transports_of_ones_own(suite, server):
     code = """
         import askonce, httpx2

@@ -236,12 +236,12 @@ class Cassette:
 
 def _title(request: Json) -> str:
     if "url" in request:
-        body = request.get("body")
-        said = json.dumps(body, ensure_ascii=False)
-        return f"{request['method']} {request['url']}\n  {said[:400]}{'…' if said[400:] else ''}"
-    said = str(request.get("text") or request.get("content") or request.get("key"))
-    about = f"{request.get('kind', '')} {request.get('model', '')}".strip()
-    return f"{about}\n  {said[:400]}{'…' if said[400:] else ''}"
+        about, said = f"{request['method']} {request['url']}", request.get("body", "")
+    else:
+        about = f"{request.get('kind', '')} {request.get('model', '')}".strip()
+        said = request.get("text") or request.get("content") or request.get("key")
+    text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+    return f"{about}\n  {text[:400]}{'…' if text[400:] else ''}".rstrip()
 
 
 def _short(path: Path) -> str:
