@@ -525,7 +525,7 @@ class TestSettings:
             {"async_client": object()},
             {"client": object(), "base_url": "http://x"},
         ],
-        ids=str,
+        ids="-".join,
     )
     def test_settings_that_cannot_be_used(self, settings):
         with pytest.raises(InputError):
