@@ -16,7 +16,10 @@ COMMANDS: Mapping[str, str] = {
     "explain": "askonce.cli.explain:explain",
     "ls": "askonce.cli.entries:ls",
     "migrate": "askonce.cli.migrate:migrate",
+    "prune": "askonce.cli.upkeep:prune",
     "stats": "askonce.cli.entries:stats",
+    "vacuum": "askonce.cli.upkeep:vacuum",
+    "verify": "askonce.cli.upkeep:verify",
 }
 """Where each command lives; a family's module is imported when one of its commands is."""
 

@@ -1,5 +1,7 @@
 """For how long an answer is good. Time is an argument here, never asked for."""
 
+import math
+
 from askonce.core.entry import NEVER
 from askonce.errors import InputError
 
@@ -13,7 +15,8 @@ def check_ttl(ttl: float | None) -> float | None:
 
 def expires_at(ttl: float | None, *, now: float) -> float:
     """Tell when an answer of this moment stops being good."""
-    return NEVER if ttl is None else now + ttl
+    # However short the time, an answer is good for the call that brought it.
+    return NEVER if ttl is None else max(now + ttl, math.nextafter(now, math.inf))
 
 
 def is_fresh(expires: float, *, now: float) -> bool:
