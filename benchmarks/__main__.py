@@ -11,7 +11,7 @@ from benchmarks import report
 from benchmarks.frame import run
 from benchmarks.machine import machine_lines
 
-NAMES = ("bulk", "langchain")
+NAMES = ("bulk", "chat", "codecs", "embeddings", "growth", "langchain")
 FOLDER = Path(__file__).parent.parent / "docs" / "benchmarks"
 
 
@@ -45,4 +45,5 @@ def main() -> None:
         report.write(options.folder, bench, results, machine, command=command)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -24,11 +24,13 @@ class Contender:
 
     `prepare`, if given, runs before each round and is not timed; `work` gets what it returned and
     is timed. Without it a round repeats the work until that takes `LONG_ENOUGH`, as `timeit` does.
+    `share` is which part of the contest's units the work is, for one that would take too long.
     """
 
     name: str
     work: Callable[[Any], object]
     prepare: Callable[[], Any] | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,12 @@ def run(contest: Contest, *, rounds: int) -> list[Result]:
     for measure in measures.values():
         measure()  # warms up imports, files, connections, the processor
     needed: dict[str, list[float]] = {name: [] for name in measures}
+    shares = {contender.name: contender.share for contender in contest.contenders}
     names = list(measures)
     for number in range(contest.rounds or rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
-            needed[name].append(measures[name]())
+            needed[name].append(measures[name]() / shares[name])
     return [result for name in needed for result in _results(contest, name, needed)]
 
 

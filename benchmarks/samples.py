@@ -18,6 +18,13 @@ def passages(count: int, *, words: int = 100) -> list[str]:
     ]
 
 
+def texts(count: int, *, characters: int) -> list[str]:
+    """Make different passages of exactly so many characters."""
+    long_ones = passages(count, words=characters // 4)
+    assert min(map(len, long_ones)) >= characters
+    return [passage[:characters] for passage in long_ones]
+
+
 def vectors(count: int, dimensions: int) -> NDArray[np.float32]:
     """Make vectors of length one, as embedding models give them."""
     rows = np.random.default_rng(SEED).standard_normal((count, dimensions), np.float32)
