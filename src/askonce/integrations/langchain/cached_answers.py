@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
-from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
+from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import (
     ChatGeneration,
@@ -21,7 +21,7 @@ from langchain_core.outputs import (
 )
 
 from askonce.integrations.langchain import messages
-from askonce.integrations.langchain.messages import FACTORIES, NO_TOKENS, Refused, made
+from askonce.integrations.langchain.messages import FACTORIES, NO_TOKENS, OF_AI, Refused, made
 from askonce.integrations.langchain.prompts import HIT_MARK
 
 _JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
@@ -230,7 +230,7 @@ def _chunk_of(content: object, record: dict[str, Any]) -> Chunk:
         if name not in fields:
             fields[name] = make()
     fields["content"] = content
-    if issubclass(kind, AIMessage):
+    if kind in OF_AI:
         fields["usage_metadata"] = dict(NO_TOKENS) if record.get("usage") else None
     message = made(kind, fields)
     text = record.get("text", message.text)

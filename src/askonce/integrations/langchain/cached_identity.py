@@ -114,11 +114,7 @@ def _identify(
         content = canonical([asked, settings, _decisive(arguments, scope.ignored)], content_of)
     except Unstable as unstable:
         return Unidentified(_culprit(settings, arguments, scope), unstable.culprit, name)
-    kind = type(model)
-    subject = _subject(
-        scope.namespace, name, f"{kind.__module__}.{kind.__qualname__}", scope.sample
-    )
-    return Question.of(subject, content)
+    return Question.of(_subject(scope, name, type(model)), content)
 
 
 def _culprit(settings: Mapping[str, object], arguments: Mapping[str, Any], scope: Scope) -> str:
@@ -145,8 +141,9 @@ def _has_content(value: object) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _subject(namespace: str, name: str, kind: str, sample: int) -> Subject:
-    return Subject(namespace, KIND, name, {"class": kind, "sample": sample})
+def _subject(scope: Scope, name: str, kind: type[Any]) -> Subject:
+    parameters = {"class": name_of(kind), "sample": scope.sample}
+    return Subject(scope.namespace, KIND, name, parameters)
 
 
 def _decisive(arguments: Mapping[str, Any], ignored: frozenset[str]) -> dict[str, object]:

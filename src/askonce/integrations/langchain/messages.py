@@ -9,7 +9,6 @@ equal is refused. Every decoding makes new objects, marked as a hit: with an id 
 tokens, and `cache_hit` in `additional_kwargs` and, of a chat generation, in `generation_info`.
 """
 
-import copy
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -181,18 +180,26 @@ def _plain_parsed(extra: dict[str, Any]) -> dict[str, Any]:
 def _generation_of(record: Mapping[str, Any], *, bare: bool) -> Generation:
     kind = GENERATIONS[record["type"]]
     info = record.get("generation_info")
-    if not issubclass(kind, ChatGeneration):
+    if kind not in _OF_CHAT:
         return kind(text=record["text"], generation_info=info)
     message = _message_of(record["message"], bare=bare)
     text = record.get("text")
+    if text is None:
+        content = message.content
+        text = content if isinstance(content, str) else message.text
     return made(
         kind,
         {
             "message": message,
-            "text": message.text if text is None else text,
+            "text": text,
             "generation_info": info if bare else {**(info or {}), HIT_MARK: True},
         },
     )
+
+
+# Asking classes of pydantic whether one is another's takes longer than all the rest of this.
+_OF_CHAT = frozenset(kind for kind in GENERATIONS.values() if issubclass(kind, ChatGeneration))
+OF_AI = frozenset(kind for kind in MESSAGES.values() if issubclass(kind, AIMessage))
 
 
 def _message_of(fields: dict[str, Any], *, bare: bool) -> BaseMessage:
@@ -203,8 +210,8 @@ def _message_of(fields: dict[str, Any], *, bare: bool) -> BaseMessage:
         if name not in fields:
             fields[name] = make()
     fields["id"] = None if bare else f"lc_run--{_random_uuid()}"
-    fields["additional_kwargs"] = {**fields.get("additional_kwargs", {}), HIT_MARK: True}
-    if issubclass(kind, AIMessage):
+    fields["additional_kwargs"] = {**fields["additional_kwargs"], HIT_MARK: True}
+    if kind in OF_AI:
         fields["usage_metadata"] = dict(NO_TOKENS)
     return made(kind, fields)
 
@@ -214,12 +221,12 @@ def made(kind: type[Made], fields: Mapping[str, Any]) -> Made:
 
     Validation would drop the extras of tool calls; what is stored was valid when it was made.
     """
-    blank = cast("Made", _BLANKS[kind])
-    if not fields.keys() <= kind.model_fields.keys():
-        return blank.model_copy(update=fields)
+    blank, names = _BLANKS[kind]
+    if not fields.keys() <= names:
+        return cast("Made", blank.model_copy(update=fields))
     made = kind.__new__(kind)
     _set(made, "__dict__", {**vars(blank), **fields})
-    _set(made, "__pydantic_extra__", copy.copy(blank.__pydantic_extra__))
+    _set(made, "__pydantic_extra__", None if blank.__pydantic_extra__ is None else {})
     _set(made, "__pydantic_fields_set__", blank.__pydantic_fields_set__ | fields.keys())
     _set(made, "__pydantic_private__", None)
     return made
@@ -234,9 +241,11 @@ def _blank(kind: type[BaseModel]) -> BaseModel:
     return kind.model_construct(**{name: None for name, field in fields if field.is_required()})
 
 
-_BLANKS: Mapping[type[BaseModel], BaseModel] = {
-    kind: _blank(kind) for kind in (*MESSAGES.values(), *GENERATIONS.values())
+_BLANKS: Mapping[type[BaseModel], tuple[BaseModel, frozenset[str]]] = {
+    kind: (_blank(kind), frozenset(kind.model_fields))
+    for kind in (*MESSAGES.values(), *GENERATIONS.values())
 }
+"""A blank object of each kind, and the names of its fields."""
 
 
 def _random_uuid() -> str:
