@@ -471,7 +471,7 @@ def test_forget_by_parts(asker, provider, url):
     assert cache.forget(url=url, headers=headers, body=body("other")) == 0
     assert cache.forget(url=url, body=body()) == 0
     with askonce.policy(sample=1):
-        assert cache.forget(url=url, headers=headers, body=body()) == 0
+        assert cache.forget({"url": url, "headers": headers, "body": body()}) == 0
     assert asyncio.run(cache.aforget(url=url, headers={**headers, "authorization": "x"}, body=body())) == 1
 
 

@@ -5,11 +5,12 @@ import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import pytest
 
 import askonce
 from tests.http import server as servers
-from tests.http.askers import body
+from tests.http.askers import CHAT, body
 from tests.http.server import Close, Hang, Script, chat, chunked, completion, events, plain
 
 THREADS = 16
@@ -43,6 +44,7 @@ def nothing_is_left(store):
     with askonce.open_store(f"sqlite:///{store.path}") as other:
         keys = list(store.keys())
         assert other.leases.claim(keys) == keys
+        other.leases.release(keys)
 
 
 def at_once(pool, askers, url, request):
@@ -146,12 +148,60 @@ def test_a_leader_that_does_not_want_to_wait_is_followed_by_the_next(maker, prov
     assert provider.count == 2
 
 
-def test_an_answer_that_may_not_be_kept_is_for_one(kind, maker, provider, url, store):
-    short = Gate(lambda asked: plain(completion(reason="length")))
-    provider.answer = Script([short], rule=lambda asked: plain(completion(reason="length")))
-    leading, replies = lead_and_follow(kind, url, store, maker, short, body())
+def test_an_answer_that_may_not_be_kept_is_for_one_and_the_others_ask_at_once(maker, provider, url, store):
+    together = threading.Barrier(4, timeout=30)
+
+    def short(asked):
+        return plain(completion(reason="length"))
+
+    def short_together(asked):
+        together.wait()
+        return short(asked)
+
+    gate = Gate(short)
+    provider.answer = Script([gate], rule=short_together)
+    leading, replies = lead_and_follow("httpx2", url, store, maker, gate, body())
     assert provider.count == 5
     assert {reply.status for reply in [leading.result(), *replies]} == {200}
+
+
+def test_who_waited_for_another_process_gets_its_answer_and_lets_go(kind, maker, provider, url, store):
+    """Two openings of one store are to each other as two processes."""
+    provider.answer = gate = Gate()
+    with askonce.open_store(f"sqlite:///{store.path}") as other, ThreadPoolExecutor(2) as pool:
+        leading = pool.submit(maker("httpx2", store).ask, url, body())
+        assert gate.reached.wait(30)
+        following = pool.submit(maker(kind, other).ask, url, body())
+        while not other.flights._flights:
+            assert not following.done()
+        gate.opened.set()
+        assert following.result().raw == leading.result().raw
+        nothing_is_left(other)
+    assert provider.count == 1
+
+
+def test_a_cancelled_task_that_waits_for_another_process_lets_go(maker, provider, url, store):
+    provider.answer = gate = Gate()
+    with askonce.open_store(f"sqlite:///{store.path}") as other, ThreadPoolExecutor(1) as pool:
+        leading = pool.submit(maker("httpx2", store).ask, url, body())
+        assert gate.reached.wait(30)
+        asker = maker("httpx2-async", other)
+
+        async def run():
+            asking = asyncio.ensure_future(asker.client.post(url, json=body()))
+            while not other.flights._flights:
+                await asyncio.sleep(0.001)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+        asker.run(run())
+        assert not other.flights._flights
+        gate.opened.set()
+        assert leading.result().status == 200
+        while other.leases._held:
+            pass
+    assert provider.count == 1
 
 
 def test_an_error_is_for_one(kind, maker, provider, url, store):
@@ -236,6 +286,19 @@ def test_a_stream_forgotten_midway_is_not_waited_for(maker, provider, url, store
         pass
     assert maker("httpx2", store).ask(url, body()).status == 200
     assert provider.count == 2
+
+
+def test_a_stream_collected_by_a_thread_inside_of_a_lock(maker, provider, url, store):
+    """Garbage is collected at any moment, also while this thread holds the lock of the flights."""
+    response, reading = open_stream(maker("httpx2", store), url)
+    (flight,) = store.flights._flights.values()
+    response.itself = response
+    del response, reading
+    with store.flights._lock:
+        gc.collect()
+    assert flight.landed.result(30) == {}
+    while store.leases._held:
+        pass
 
 
 def test_a_response_that_nobody_reads_is_not_waited_for(maker, provider, url, store):
@@ -375,3 +438,20 @@ def test_a_response_iterated_twice_goes_on_where_it_was(maker, provider, url, st
         response.close()
         assert begin + rest == events("Hel", "lo")
     assert provider.count == 1
+
+
+def test_a_stream_that_would_begin_anew_is_not_recorded_twice(maker, store):
+    class Anew(httpx2.SyncByteStream):
+        def __iter__(self):
+            yield from events("Hel", "lo")
+
+    kind = {"content-type": "text/event-stream"}
+    inner = httpx2.MockTransport(lambda request: httpx2.Response(200, headers=kind, stream=Anew()))
+    asker = maker("httpx2", store, inner)
+    url = "https://h" + CHAT
+    request = asker.client.build_request("POST", url, json=body(stream=True))
+    response = asker.client.send(request, stream=True)
+    reading = iter(response.stream)
+    assert [next(reading), *response.stream] == events("Hel", "lo")
+    response.close()
+    assert asker.ask(url, body(stream=True)).chunks == events("Hel", "lo")

@@ -97,10 +97,12 @@ class HTTPCache:
     ) -> int:
         """Forget the answer to one request and tell how many entries that were.
 
-        `request` is a Request of httpx2 or httpx; or give its parts. Of a batch of embeddings
-        each input is forgotten. Raises InputError for a request that is never cached, and
-        StoreError.
+        `request` is one of httpx2 or httpx, or a mapping with its parts; or give these alone. Of
+        a batch of embeddings each input is forgotten. Raises InputError for a request that is
+        never cached, and StoreError.
         """
+        if isinstance(request, Mapping):
+            return self.forget(**request)
         keys = self._keys_of(request or passing.request_of(method, url, headers or {}, body))
         found = [key for key, blob in zip(keys, self.store.read(keys), strict=True) if blob]
         self.store.delete(found)
