@@ -14,7 +14,7 @@ from askonce.core.vectors import Indices, Vectors
 _BLOCK = 512 * 1024
 """Bytes of entries worked on at once: what was just joined is checked and copied in the cache."""
 
-_WORTH_A_THREAD = 256 * 1024
+_WORTH_A_THREAD = 1024 * 1024
 
 _TYPICAL = 1536
 """Dimensions, where they are not known."""
