@@ -41,5 +41,7 @@ def _download(distribution: str, folder: Path) -> Path:
 def _unpack(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as tar:
         tests = [member for member in tar if member.name.split("/")[1:2] == ["tests"]]
-        tar.extractall(folder, tests, filter="data")
+        # Older interpreters have no filters, and the newest want one.
+        wanted = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        tar.extractall(folder, tests, **wanted)
     archive.unlink()
