@@ -72,6 +72,10 @@ NOT_KEPT = {
     "not UTF-8": lambda: plain(WHOLE.replace(b"Hello", b"Hell\xff")),
     "UTF-16": lambda: plain(WHOLE.decode().encode("utf-16")),
     "cut JSON until closed": lambda: until_closed([WHOLE[:-20]], kind="application/json"),
+    "JSON whose end is not told": lambda: chunked([WHOLE, Close], kind="application/json"),
+    "gzip with a wrong checksum": lambda: chunked(
+        [zipped(WHOLE)[:-8], bytes(8)], ("Content-Encoding", "gzip"), kind="application/json"
+    ),
     "cut JSON": lambda: [*plain(WHOLE)[:1], WHOLE[:-20], Close],
     "an error with status 200": lambda: plain({"error": {"message": "no"}}),
     "an error beside an answer": lambda: plain(completion(error={"message": "no"})),

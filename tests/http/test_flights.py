@@ -148,18 +148,26 @@ def test_a_leader_that_does_not_want_to_wait_is_followed_by_the_next(maker, prov
     assert provider.count == 2
 
 
-def test_an_answer_that_may_not_be_kept_is_for_one_and_the_others_ask_at_once(maker, provider, url, store):
+def short(asked):
+    return plain(completion(reason="length"))
+
+
+def broken(asked):
+    return chunked([*events("Hel")[:2], b'data: {"error": {"message": "no"}}\n\n'])
+
+
+@pytest.mark.parametrize("answer", [short, broken])
+def test_an_answer_that_may_not_be_kept_is_for_one_and_the_others_ask_at_once(
+    maker, provider, url, store, answer
+):
     together = threading.Barrier(4, timeout=30)
 
-    def short(asked):
-        return plain(completion(reason="length"))
-
-    def short_together(asked):
+    def all_together(asked):
         together.wait()
-        return short(asked)
+        return answer(asked)
 
-    gate = Gate(short)
-    provider.answer = Script([gate], rule=short_together)
+    gate = Gate(answer)
+    provider.answer = Script([gate], rule=all_together)
     leading, replies = lead_and_follow("httpx2", url, store, maker, gate, body())
     assert provider.count == 5
     assert {reply.status for reply in [leading.result(), *replies]} == {200}
@@ -215,14 +223,23 @@ def test_an_error_is_for_one(kind, maker, provider, url, store):
 def test_providers_that_fail_again_and_again_are_not_asked_in_turns_for_ever(
     maker, provider, url, store
 ):
-    """After a few failing leaders all who wait ask for themselves."""
+    """After three failing leaders all who wait ask for themselves, at once."""
+    together = threading.Barrier(5, timeout=30)
+
+    def lost_together(asked):
+        together.wait()
+        return lost(asked)
+
     gate = Gate(lost)
-    provider.answer = Script([gate], rule=lost)
+    provider.answer = Script([gate, lost, lost], rule=lost_together)
     askers = [maker("httpx2", store) for _ in range(8)]
-    with ThreadPoolExecutor(9) as pool:
+    with ThreadPoolExecutor(8) as pool:
         leading = pool.submit(askers[0].ask, url, body())
         assert gate.reached.wait(30)
+        (flight,) = store.flights._flights.values()
         following = at_once(pool, askers[1:], url, body())
+        while len(flight.landed._condition._waiters) < 7:
+            pass
         gate.opened.set()
         for one in [leading, *following]:
             assert isinstance(one.exception(), askers[0].library.RemoteProtocolError)

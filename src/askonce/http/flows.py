@@ -76,15 +76,17 @@ def find_flow(terms: Terms) -> Generator[Step, Any, Outcome]:
         outcome = Lead(question)
     else:
         outcome = yield from _join(terms)
-    if isinstance(outcome, Lead):
-        outcome.stale = stale
-        if stale and not policy.no_cache:
-            outcome.reason = "stale"
-    yield Tell(
-        Event(
-            "hit" if isinstance(outcome, Found) else "miss", 1, question.namespace, question.model
-        )
-    )
+    if isinstance(outcome, Found):
+        yield Tell(Event("hit", 1, question.namespace, question.model))
+        return outcome
+    outcome.stale = stale
+    if stale and not policy.no_cache:
+        outcome.reason = "stale"
+    try:
+        yield Tell(Event("miss", 1, question.namespace, question.model))
+    except BaseException:
+        yield from _give_up(outcome, None, terms.flights)
+        raise
     return outcome
 
 
@@ -97,7 +99,7 @@ def refresh_flow(terms: Terms) -> Generator[Step, Any, Lead | None]:
     if isinstance(outcome, Found):
         return None
     if not outcome.leased:
-        _land(outcome, None, terms.flights)
+        yield from _give_up(outcome, None, terms.flights)
         return None
     outcome.reason = "stale"
     return outcome
@@ -196,9 +198,7 @@ def save_flow(
     try:
         stored = yield Write({lead.question.key: blob}, expires + STALE_FOR)
     finally:
-        _land(lead, blob, flights)
-        if lead.leased:
-            yield Release((lead.question.key,))
+        yield from _give_up(lead, blob, flights)
     if stored:
         yield Tell(Event("stored", 1, lead.question.namespace, lead.question.model))
 
@@ -211,12 +211,13 @@ def let_go_flow(
     If the answer came to its end, those who wait ask for themselves, all at once; else the next
     in line leads.
     """
-    _land(lead, NOT_SHARED if ended else None, flights)
-    if lead.leased:
-        yield Release((lead.question.key,))
+    yield from _give_up(lead, NOT_SHARED if ended else None, flights)
     yield Tell(Event("refused", 1, lead.question.namespace, lead.question.model, reason=reason))
 
 
-def _land(lead: Lead, blob: bytes | None, flights: Flights) -> None:
+def _give_up(lead: Lead, blob: bytes | None, flights: Flights) -> Generator[Step, Any, None]:
+    """Lead no longer: hand what there is to all who wait, and let other processes lead."""
     if lead.flight is not None:
         flights.land(lead.flight, {} if blob is None else {lead.question.key: blob})
+    if lead.leased:
+        yield Release((lead.question.key,))
