@@ -220,26 +220,14 @@ def test_an_error_is_for_one(kind, maker, provider, url, store):
     assert {reply.status for reply in replies} == {200}
 
 
-def test_providers_that_fail_again_and_again_are_not_asked_in_turns_for_ever(
-    maker, provider, url, store
-):
-    """After three failing leaders all who wait ask for themselves, at once."""
-    together = threading.Barrier(5, timeout=30)
-
-    def lost_together(asked):
-        together.wait()
-        return lost(asked)
-
+def test_a_provider_that_fails_fails_for_each_by_itself(maker, provider, url, store):
     gate = Gate(lost)
-    provider.answer = Script([gate, lost, lost], rule=lost_together)
+    provider.answer = Script([gate], rule=lost)
     askers = [maker("httpx2", store) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         leading = pool.submit(askers[0].ask, url, body())
         assert gate.reached.wait(30)
-        (flight,) = store.flights._flights.values()
         following = at_once(pool, askers[1:], url, body())
-        while len(flight.landed._condition._waiters) < 7:
-            pass
         gate.opened.set()
         for one in [leading, *following]:
             assert isinstance(one.exception(), askers[0].library.RemoteProtocolError)

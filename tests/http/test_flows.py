@@ -141,6 +141,23 @@ def test_an_answer_that_may_not_be_shared_is_asked_for_at_once():
     assert talk.kinds() == [Read, Wait]
 
 
+def test_after_three_leaders_that_failed_nobody_is_waited_for():
+    flights = Flights()
+    led = [flights.claim([QUESTION.key])]
+
+    class Failing(Talk):
+        def _answer(self, step):
+            if isinstance(step, Wait):
+                flights.land(led[-1], {})
+                led.append(flights.claim([QUESTION.key]))
+                return {}
+            return super()._answer(step)
+
+    talk = Failing(flows.find_flow(terms(flights=flights)))
+    assert talk.run().flight is None
+    assert talk.kinds() == [Read, Wait, Wait, Wait]
+
+
 def test_what_a_leader_found_may_be_too_old_for_a_follower():
     flights = Flights()
     other = flights.claim([QUESTION.key])
