@@ -297,6 +297,26 @@ def test_batches_at_the_same_moment_share_what_they_have_in_common(maker, provid
     assert sorted(sent) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("wish", ["no-cache", "no-store"])
+def test_who_wants_to_be_alone_waits_for_nobody(maker, provider, url, wish):
+    first, opened = threading.Event(), threading.Event()
+
+    def held(asked):
+        first.set()
+        assert opened.wait(30)
+        return embed(asked)
+
+    provider.answer = Script([held], rule=embed)
+    with askonce.open_store("memory://") as store, ThreadPoolExecutor(1) as pool:
+        request = {"model": "m", "input": ["a"]}
+        asking = pool.submit(maker("httpx2", store).ask, url, request)
+        assert first.wait(30)
+        right(maker("httpx2", store).ask(url, request, {"cache-control": wish}), ["a"])
+        assert not asking.done()
+        opened.set()
+        right(asking.result(), ["a"])
+
+
 TEXTS = st.text(max_size=3) | st.sampled_from(["a", "b", "c", "1"])
 BATCHES = st.lists(TEXTS | st.lists(st.integers(0, 3), min_size=1, max_size=2), min_size=1, max_size=6)
 
