@@ -8,7 +8,7 @@ from askonce.http import libraries
 from askonce.http.cache import CacheOptions, HTTPCache
 from askonce.http.clients import make_client
 from askonce.http.control import Policy, policy
-from askonce.http.transport import transports
+from askonce.http.transport_classes import transports
 
 if TYPE_CHECKING:
     import httpx

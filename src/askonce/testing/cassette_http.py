@@ -11,7 +11,7 @@ from askonce.http.control import Policy
 from askonce.http.exchange import Batch, Bypass, Exchange, Rules
 from askonce.http.explaining import explain
 from askonce.http.identity import Origin
-from askonce.http.transport import concerns, transports
+from askonce.http.transport_classes import concerns, transports
 from askonce.testing.cassette_answers import Json, answer_of, payload_of
 from askonce.testing.cassette_file import Recorded
 from askonce.testing.cassette_store import CassetteStore
