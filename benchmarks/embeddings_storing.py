@@ -31,11 +31,11 @@ def contests(folder: Path) -> Iterator[Contest]:
         serial = itertools.count()
         before: list[Path] = []
 
-        def fresh(serial=serial, before=before) -> Path:
+        def fresh(serial=serial, before=before, dimensions=dimensions) -> Path:
             """Make a new folder, and delete that of the round before."""
             for path in before:
                 shutil.rmtree(path)
-            before[:] = [folder / f"cold-{next(serial)}"]
+            before[:] = [folder / f"cold-{dimensions}-{next(serial)}"]
             before[0].mkdir()
             return before[0]
 

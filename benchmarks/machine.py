@@ -15,6 +15,7 @@ def machine_lines(packages: Sequence[str]) -> list[str]:
         f"{platform.python_implementation()} {platform.python_version()}, "
         f"SQLite {sqlite3.sqlite_version}",
         ", ".join(f"{name} {version(name)}" for name in ("askonce", *packages)),
+        f"load average {os.getloadavg()[1]:.1f} over the last five minutes, this benchmark's own too",
     ]
 
 
