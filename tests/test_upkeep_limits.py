@@ -21,6 +21,9 @@ from tests.limits import LIMIT, URLS, value_of
 from tests.stores import forks
 
 ROOMY = 10**9
+TICK = 100
+"""More entries than are written between two ticks of the coarsest clock, that of the files."""
+
 each = pytest.mark.parametrize("scheme", URLS)
 
 
@@ -93,8 +96,8 @@ def test_stays_within_its_limit_and_makes_use_of_it(limited, tmp_path, scheme):
         assert limits.disk(tmp_path) < LIMIT * 1.4
     kept = there(store, range(2000))
     assert len(kept) * limits.LENGTH > LIMIT * 0.6
-    # What was written last is what is kept.
-    assert kept == list(range(2000 - len(kept), 2000))
+    # What was written last is what is kept; what was written in one tick of the clock is a tie.
+    assert kept[0] > 2000 - len(kept) - TICK
     assert sorted(store.keys()) == sorted(f"a/{number}" for number in kept)
 
 
@@ -112,6 +115,9 @@ def test_what_is_read_stays(limited, scheme):
 def test_the_order_of_use_decides(limited, scheme):
     store = limited(scheme)
     fill(store, range(300))
+    if scheme == "file":
+        for number in range(300):
+            os.utime(store.path_of(f"a/{number}"), (1e9 + number, 1e9 + number))
     again = list(range(0, 150, 2))
     there(store, again)
     unread = [number for number in range(300) if number not in again]
@@ -197,7 +203,7 @@ def test_a_store_that_had_no_limit_gets_one(limited, tmp_path, scheme):
     kept = there(store, range(999))
     assert 450 < len(kept) < 800
     if scheme != "lmdb":  # its keys have no order in time
-        assert kept == list(range(999 - len(kept), 999))
+        assert kept[0] > 999 - len(kept) - TICK
     assert store.evict() == 0
     fill(store, range(1000, 1200))
     assert there(store, range(1000, 1200)) == list(range(1000, 1200))
