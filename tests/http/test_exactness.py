@@ -73,6 +73,9 @@ NOT_KEPT = {
     "UTF-16": lambda: plain(WHOLE.decode().encode("utf-16")),
     "cut JSON until closed": lambda: until_closed([WHOLE[:-20]], kind="application/json"),
     "JSON whose end is not told": lambda: chunked([WHOLE, Close], kind="application/json"),
+    "gzip whose end is not told": lambda: chunked(
+        [zipped(WHOLE)[:-8], Close], ("Content-Encoding", "gzip"), kind="application/json"
+    ),
     "gzip with a wrong checksum": lambda: chunked(
         [zipped(WHOLE)[:-8], bytes(8)], ("Content-Encoding", "gzip"), kind="application/json"
     ),

@@ -108,6 +108,9 @@ def lead_and_follow(kind, url, store, maker, gate, request, *, followers=4):
         leading = pool.submit(leader.ask, url, request)
         assert gate.reached.wait(30)
         following = at_once(pool, askers, url, request)
+        (flight,) = store.flights._flights.values()
+        while len(flight.landed._condition._waiters) < followers:
+            pass
         gate.opened.set()
         return leading, [one.result() for one in following]
 
@@ -283,7 +286,7 @@ def test_a_stream_forgotten_midway_is_not_waited_for(maker, provider, url, store
     response, reading = open_stream(asker, url)
     (flight,) = store.flights._flights.values()
     if cyclic:
-        response.itself = response
+        response.reading = reading
     del response, reading
     gc.collect()
     assert flight.landed.result(30) == {}
@@ -297,10 +300,12 @@ def test_a_stream_collected_by_a_thread_inside_of_a_lock(maker, provider, url, s
     """Garbage is collected at any moment, also while this thread holds the lock of the flights."""
     response, reading = open_stream(maker("httpx2", store), url)
     (flight,) = store.flights._flights.values()
-    response.itself = response
+    streams = response.stream, response.stream._stream
+    response.reading = reading
     del response, reading
     with store.flights._lock:
         gc.collect()
+    del streams
     assert flight.landed.result(30) == {}
     while store.leases._held:
         pass
