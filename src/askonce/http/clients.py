@@ -64,5 +64,6 @@ def _pattern_of(host: str) -> str:
     try:
         address = ipaddress.ip_address(host.partition("/")[0].strip("[]"))
     except ValueError:
-        return f"all://{host}" if host.lower() == "localhost" else f"all://*{host}"
+        exact = host.lower() == "localhost" or host.startswith("*.")
+        return f"all://{host}" if exact else f"all://*{host}"
     return f"all://[{address}]" if address.version == 6 else f"all://{host}"
