@@ -68,7 +68,7 @@ class Policy:
             raise InputError(f"namespace is {self.namespace!r}; give a string")
         if self.ttl is not None and not self.ttl > 0:
             raise InputError(f"ttl is {self.ttl!r}; give seconds above 0, or None for ever")
-        if not isinstance(self.sample, int) or self.sample < 0:
+        if type(self.sample) is not int or self.sample < 0:
             raise InputError(f"sample is {self.sample!r}; samples are counted from 0")
         for name in ("max_age", "stale_if_error", "stale_while_revalidate"):
             seconds = getattr(self, name)

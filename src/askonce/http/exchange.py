@@ -77,14 +77,20 @@ def understand(origin: Origin, content: bytes, rules: Rules) -> Exchange | Batch
     refused = wire.refusal(body) if wire else openai_embeddings.refusal(body)
     if refused:
         return Bypass(refused, policy)
-    parameters = identity.parameters_of(origin, policy, rules.ignored_headers, rules.isolation_key)
     if wire is None:
-        return _batch(origin, body, policy, parameters)
+        return _batch(origin, body, policy, rules)
     if not policy.random and is_random(body):
         reason = "the answer is random, and the policy does not cache such answers"
         return Bypass(reason, policy)
     model = wire.model(origin.target, body)
-    subject = identity.subject_of("chat", model, policy, parameters)
+    subject = identity.subject_of(
+        "chat",
+        model,
+        origin,
+        policy,
+        ignored=rules.ignored_headers,
+        isolation_key=rules.isolation_key,
+    )
     decides = canonical_body(wire.identity(origin.target, body))
     return Exchange(
         wire,
@@ -94,17 +100,19 @@ def understand(origin: Origin, content: bytes, rules: Rules) -> Exchange | Batch
         Question.of(subject, decides),
         wire.wants_stream(origin.target, body),
         wire.wants_usage(body),
-        parameters,
+        subject.parameters,
     )
 
 
-def _batch(origin: Origin, body: Json, policy: Policy, parameters: Mapping[str, object]) -> Batch:
-    wire_identity = canonical_body(openai_embeddings.identity(origin.target, body))
+def _batch(origin: Origin, body: Json, policy: Policy, rules: Rules) -> Batch:
     subject = identity.subject_of(
         "embedding",
         openai_embeddings.model(origin.target, body),
+        origin,
         policy,
-        {**parameters, "request": wire_identity},
+        ignored=rules.ignored_headers,
+        isolation_key=rules.isolation_key,
+        request=canonical_body(openai_embeddings.identity(origin.target, body)),
     )
     contents = openai_embeddings.inputs(body)
     inputs = Inputs.of_contents(contents, list(range(len(contents))), subject)

@@ -101,30 +101,67 @@ class Origin:
         return f"{self.path}?{self.query}" if self.query else self.path
 
 
-def parameters_of(
-    origin: Origin, policy: Policy, ignored: Iterable[str], isolation_key: bytes | None
-) -> dict[str, object]:
-    """Give all that decides an answer besides namespace, model and body.
+def subject_of(
+    kind: str,
+    model: str,
+    origin: Origin,
+    policy: Policy,
+    *,
+    ignored: Iterable[str] = (),
+    isolation_key: bytes | None = None,
+    request: bytes | None = None,
+) -> Subject:
+    """Name what a family of requests has in common: all that decides their answers but the body.
 
-    With an isolation key, that is also who asks: a keyed digest of the credentials.
+    With an isolation key, that is also who asks: a keyed digest of the credentials. `request` is
+    what the requests of a batch have in common.
     """
     query = [
-        [name, value]
-        for name, value in _pairs_of(origin.query)
-        if name not in _CREDENTIAL_QUERIES | _PRESENTATION_QUERIES
+        pair
+        for pair in _pairs_of(origin.query)
+        if pair[0] not in _CREDENTIAL_QUERIES | _PRESENTATION_QUERIES
     ]
     # The order of equal names may matter, that of different ones does not.
     query.sort(key=_first)
-    found: dict[str, object] = {
-        "origin": f"{origin.scheme}://{origin.authority}",
-        "query": query,
-        "headers": _deciding(origin, ignored),
+    return _subject(
+        policy.namespace,
+        kind,
+        model or "unknown",
+        place=f"{origin.scheme}://{origin.authority}",
+        query=tuple(query),
+        headers=tuple((name, tuple(values)) for name, values in _deciding(origin, ignored).items()),
+        sample=policy.sample,
+        credential=None if isolation_key is None else credential_of(origin, isolation_key),
+        request=request,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _subject(
+    namespace: str,
+    kind: str,
+    model: str,
+    *,
+    place: str,
+    query: tuple[tuple[str, str], ...],
+    headers: tuple[tuple[str, tuple[str, ...]], ...],
+    sample: int,
+    credential: str | None,
+    request: bytes | None,
+) -> Subject:
+    """Make a subject, which one client asks about again and again."""
+    parameters: dict[str, object] = {
+        "origin": place,
+        "query": [list(pair) for pair in query],
+        "headers": {name: list(values) for name, values in headers},
     }
-    if policy.sample:
-        found["sample"] = policy.sample
-    if isolation_key is not None:
-        found["credential"] = credential_of(origin, isolation_key)
-    return found
+    if sample:
+        parameters["sample"] = sample
+    if credential is not None:
+        parameters["credential"] = credential
+    if request is not None:
+        parameters["request"] = request
+    return Subject(namespace, kind, model, parameters)
 
 
 def reason_ignored(name: str, ignored: Iterable[str] = ()) -> str | None:
@@ -159,7 +196,7 @@ def _pairs_of(query: str) -> list[tuple[str, str]]:
     return urllib.parse.parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
 
 
-def _first(pair: list[str]) -> str:
+def _first(pair: tuple[str, str]) -> str:
     return pair[0]
 
 
@@ -168,8 +205,3 @@ def credential_of(origin: Origin, key: bytes) -> str:
     headers = [pair for pair in sorted(origin.headers) if _reason(pair[0]) == "credentials"]
     queries = [pair for pair in sorted(_pairs_of(origin.query)) if pair[0] in _CREDENTIAL_QUERIES]
     return hmac.new(key, encode([headers, queries]), hashlib.sha256).hexdigest()
-
-
-def subject_of(kind: str, model: str, policy: Policy, parameters: Mapping[str, object]) -> Subject:
-    """Name what a family of requests has in common."""
-    return Subject(policy.namespace, kind, model or "unknown", parameters)

@@ -36,7 +36,7 @@ def origin_of(request: Any) -> Origin:
         url.netloc.decode("ascii"),
         url.raw_path.decode("ascii").partition("?")[0],
         url.query.decode("ascii"),
-        [(name.lower(), value) for name, value in request.headers.multi_items()],
+        request.headers.multi_items(),
     )
 
 
