@@ -4,6 +4,9 @@ import asyncio
 import contextvars
 import importlib
 import json
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,3 +116,12 @@ def body(text: str = "Hello?", **fields: Any) -> dict:
     """Make the body of a chat request."""
     messages = [{"role": "user", "content": text}]
     return {"model": "m", "messages": messages, "temperature": 0, **fields}
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what another thread does, without keeping it from doing so."""
+    deadline = time.monotonic() + 30
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.002)

@@ -10,7 +10,7 @@ import pytest
 
 import askonce
 from tests.http import server as servers
-from tests.http.askers import CHAT, body
+from tests.http.askers import CHAT, body, until
 from tests.http.server import Close, Hang, Script, chat, chunked, completion, events, plain
 
 THREADS = 16
@@ -109,8 +109,7 @@ def lead_and_follow(kind, url, store, maker, gate, request, *, followers=4):
         assert gate.reached.wait(30)
         following = at_once(pool, askers, url, request)
         (flight,) = store.flights._flights.values()
-        while len(flight.landed._condition._waiters) < followers:
-            pass
+        until(lambda: len(flight.landed._condition._waiters) == followers)
         gate.opened.set()
         return leading, [one.result() for one in following]
 
@@ -142,8 +141,7 @@ def test_a_leader_that_does_not_want_to_wait_is_followed_by_the_next(maker, prov
     followers = [maker("httpx2", store) for _ in range(4)]
     with ThreadPoolExecutor(5) as pool:
         leading = pool.submit(leader.ask, url, body())
-        while not provider.count:
-            assert not leading.done()
+        until(lambda: provider.count)
         following = at_once(pool, followers, url, body())
         with pytest.raises(leader.library.ReadTimeout):
             leading.result()
@@ -183,8 +181,7 @@ def test_who_waited_for_another_process_gets_its_answer_and_lets_go(kind, maker,
         leading = pool.submit(maker("httpx2", store).ask, url, body())
         assert gate.reached.wait(30)
         following = pool.submit(maker(kind, other).ask, url, body())
-        while not other.flights._flights:
-            assert not following.done()
+        until(lambda: other.flights._flights)
         gate.opened.set()
         assert following.result().raw == leading.result().raw
         nothing_is_left(other)
@@ -210,8 +207,7 @@ def test_a_cancelled_task_that_waits_for_another_process_lets_go(maker, provider
         assert not other.flights._flights
         gate.opened.set()
         assert leading.result().status == 200
-        while other.leases._held:
-            pass
+        until(lambda: not other.leases._held)
     assert provider.count == 1
 
 
@@ -243,8 +239,7 @@ def test_a_follower_s_deadline_is_its_own(kind, maker, provider, url, store, sec
     leader = maker("httpx2", store)
     with ThreadPoolExecutor(1) as pool:
         leading = pool.submit(leader.ask, url, body())
-        while not provider.count:
-            assert not leading.done()
+        until(lambda: provider.count)
         impatient = maker(kind, store, wait=seconds)
         assert impatient.ask(url, body()).status == 200
         assert not leading.done()
@@ -290,8 +285,7 @@ def test_a_stream_forgotten_midway_is_not_waited_for(maker, provider, url, store
     del response, reading
     gc.collect()
     assert flight.landed.result(30) == {}
-    while store.leases._held:
-        pass
+    until(lambda: not store.leases._held)
     assert maker("httpx2", store).ask(url, body()).status == 200
     assert provider.count == 2
 
@@ -307,8 +301,7 @@ def test_a_stream_collected_by_a_thread_inside_of_a_lock(maker, provider, url, s
         gc.collect()
     del streams
     assert flight.landed.result(30) == {}
-    while store.leases._held:
-        pass
+    until(lambda: not store.leases._held)
 
 
 def test_a_response_that_nobody_reads_is_not_waited_for(maker, provider, url, store):
@@ -319,8 +312,7 @@ def test_a_response_that_nobody_reads_is_not_waited_for(maker, provider, url, st
     del response
     gc.collect()
     assert flight.landed.result(30) == {}
-    while store.leases._held:
-        pass
+    until(lambda: not store.leases._held)
 
 
 @pytest.mark.parametrize("at", ["sending", "reading"])
