@@ -5,7 +5,9 @@ import gzip
 import json
 import zlib
 
+import brotli
 import pytest
+import zstandard
 
 from tests.http import server as servers
 from tests.http.askers import CHAT, body
@@ -40,6 +42,8 @@ KEPT = {
     "plain, deflate": lambda: encoded(zlib.compress(WHOLE), "deflate"),
     "plain, raw deflate": lambda: encoded(raw_deflate(WHOLE), "deflate"),
     "plain, twice encoded": lambda: encoded(zipped(zlib.compress(WHOLE)), "deflate, gzip"),
+    "plain, br": lambda: encoded(brotli.compress(WHOLE), "br"),
+    "plain, zstd": lambda: encoded(zstandard.compress(WHOLE), "zstd"),
     "plain, identity": lambda: encoded(WHOLE, "identity"),
     "events": lambda: chunked(events("Hel", "lo")),
     "events in one piece": lambda: chunked([STREAM]),
@@ -51,6 +55,8 @@ KEPT = {
     "events with a BOM": lambda: chunked([b"\xef\xbb\xbf" + STREAM]),
     "events over several lines": lambda: chunked([STREAM.replace(b', "choices"', b',\ndata: "choices"')]),
     "events, gzip": lambda: chunked([zipped(STREAM)], ("Content-Encoding", "gzip")),
+    "events, br": lambda: chunked([brotli.compress(STREAM)], ("Content-Encoding", "br")),
+    "events, zstd": lambda: chunked([zstandard.compress(STREAM)], ("Content-Encoding", "zstd")),
     "events, gzip in pieces": lambda: chunked(
         [zipped(STREAM)[i : i + 7] for i in range(0, len(zipped(STREAM)), 7)],
         ("Content-Encoding", "gzip"),
@@ -89,6 +95,8 @@ NOT_KEPT = {
     "an odd ending": lambda: plain(completion(reason="mystery")),
     "gzip that is none": lambda: encoded(WHOLE, "gzip"),
     "gzip that is cut": lambda: encoded(zipped(WHOLE)[:-30], "gzip"),
+    "br that is cut": lambda: encoded(brotli.compress(WHOLE)[:-9], "br"),
+    "zstd that is cut": lambda: encoded(zstandard.compress(WHOLE)[:-9], "zstd"),
     "an unknown encoding": lambda: encoded(WHOLE[::-1], "rot13"),
     "status 201": lambda: plain(WHOLE, 201),
     "status 400": lambda: plain({"error": {"message": "bad"}}, 400),
