@@ -127,3 +127,12 @@ def test_what_a_flight_did_not_bring_can_be_claimed_again(entries):
     flights = Flights()
     flights.land(flights.claim(["a", "b"]), entries)
     assert flights.claim(["a", "b"]).keys == ("a", "b")
+
+
+def test_a_flight_handed_over_is_nobody_s_own():
+    flights = Flights()
+    flight = flights.claim(["a"])
+    assert flight.is_mine(blocking=True)
+    flight.hand_over()
+    assert not flight.is_mine(blocking=True)
+    assert not flight.is_mine(blocking=False)

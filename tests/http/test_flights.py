@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ import httpx2
 import pytest
 
 import askonce
+from askonce.stores.memory import MemoryStore
 from tests.http import server as servers
 from tests.http.askers import CHAT, body, until
 from tests.http.server import Close, Hang, Script, chat, chunked, completion, events, plain
@@ -346,6 +348,30 @@ def test_a_cancelled_task_lets_go(maker, provider, url, store, at):
     nothing_is_left(store)
     assert maker("httpx2", store).ask(url, body()).status == 200
     assert provider.count == 2
+
+
+def test_an_answer_that_is_still_being_stored_is_waited_for(maker, provider, url):
+    """Also by the task that read it and was cut short while it was stored."""
+
+    class Slow(MemoryStore):
+        async def awrite(self, entries, *, expires=math.inf):
+            await opened.wait()
+            self.write(entries, expires=expires)
+
+    asker = maker("httpx2-async", Slow())
+    opened = asyncio.Event()
+
+    async def run():
+        async with asker.client.stream("POST", url, json=body(stream=True)) as response:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    async for _ in response.aiter_raw():
+                        pass
+        asyncio.get_running_loop().call_later(0.1, opened.set)
+        return await asker.client.post(url, json=body())
+
+    assert asker.run(run()).headers["cache-status"] == "askonce; fwd=miss; collapsed"
+    assert provider.count == 1
 
 
 def test_a_cancelled_follower_harms_nobody(maker, provider, url, store):

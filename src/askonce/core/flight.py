@@ -34,6 +34,10 @@ class Flight:
         thread, task = _current()
         return self._owner[0] == thread and (blocking or self._owner[1] == task)
 
+    def hand_over(self) -> None:
+        """Let somebody else land this flight: then its leader may wait for it like all others."""
+        self._owner = (0, 0)
+
 
 class Flights:
     """Keep the flights of one store, shared by its threads and event loops.

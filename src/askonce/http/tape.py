@@ -93,6 +93,8 @@ class Tape:
         if not self._open:
             return None
         self._open = False
+        if self._lead.flight is not None:
+            self._lead.flight.hand_over()
         seconds = time.monotonic() - self._began
         self.go_on()
         if self._is_encoded:
