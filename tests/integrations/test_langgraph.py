@@ -34,6 +34,7 @@ from pydantic import BaseModel
 
 from askonce.core import flow
 from askonce.errors import InputError, InputTypeError, StoreError
+from askonce.integrations import langgraph
 from askonce.integrations.langgraph import NodeCache, node_key
 from askonce.integrations.langgraph_values import Reader, Writer, known_types
 from askonce.stores.memory import MemoryStore
@@ -95,8 +96,14 @@ def test_l1_the_same_question_twice_in_a_thread_is_answered_twice():
         return {"messages": [AIMessage("yes")]}
 
     thread = {"configurable": {"thread_id": "1"}}
-    graph = StateGraph(MessagesState).add_node("ask", ask, cache_policy=CachePolicy(key_func=lambda state: node_key(state["messages"][-1])))
-    graph = graph.add_edge(START, "ask").add_edge("ask", END).compile(cache=NodeCache("memory://"), checkpointer=InMemorySaver())
+    graph = StateGraph(MessagesState).add_node(
+        "ask", ask, cache_policy=CachePolicy(key_func=lambda state: node_key(state["messages"][-1]))
+    )
+    graph = (
+        graph.add_edge(START, "ask")
+        .add_edge("ask", END)
+        .compile(cache=NodeCache("memory://"), checkpointer=InMemorySaver())
+    )
     for _ in range(2):
         out = graph.invoke({"messages": [HumanMessage("hi")]}, thread)
     assert len(calls) == 1
@@ -139,7 +146,9 @@ def test_l1_a_node_that_removes_messages_is_not_cached_unless_it_removes_all():
 
     with pytest.warns(UserWarning, match="writes messages that it was given|removes messages"):
         for _ in range(2):
-            out = graph_of(forget, NodeCache("memory://"), state=MessagesState).invoke({"messages": [HumanMessage("hi")]})
+            out = graph_of(forget, NodeCache("memory://"), state=MessagesState).invoke(
+                {"messages": [HumanMessage("hi")]}
+            )
             assert out["messages"] == []
     calls.clear()
     graph = graph_of(forget_all, NodeCache("memory://"), state=MessagesState)
@@ -149,7 +158,12 @@ def test_l1_a_node_that_removes_messages_is_not_cached_unless_it_removes_all():
 
 
 def test_l1_langgraphs_own_key_keeps_the_ids_of_what_is_written():
-    graph = graph_of(lambda state: {"messages": [AIMessage("a", id=str(uuid.uuid4()))]}, NodeCache("memory://"), state=MessagesState, policy=CachePolicy())
+    graph = graph_of(
+        lambda state: {"messages": [AIMessage("a", id=str(uuid.uuid4()))]},
+        NodeCache("memory://"),
+        state=MessagesState,
+        policy=CachePolicy(),
+    )
     given = {"messages": [HumanMessage("hi", id="1")]}
     first, second = (graph.invoke(given)["messages"][-1].id for _ in range(2))
     assert first == second
@@ -184,10 +198,18 @@ def styles():
     yield "partials", [functools.partial(styled, style=style) for style in ("formal", "rude")]
     yield "lambdas", [lambda state: {"y": "a"}, lambda state: {"y": "b"}]
     yield "runnables", [RunnableLambda(node_in(style)) for style in ("formal", "rude")]
-    yield "chains", [RunnableLambda(node_in(style)) | RunnableLambda(lambda out: out) for style in ("formal", "rude")]
+    yield (
+        "chains",
+        [
+            RunnableLambda(node_in(style)) | RunnableLambda(lambda out: out)
+            for style in ("formal", "rude")
+        ],
+    )
 
 
-@pytest.mark.parametrize("nodes", [nodes for _, nodes in styles()], ids=[name for name, _ in styles()])
+@pytest.mark.parametrize(
+    "nodes", [nodes for _, nodes in styles()], ids=[name for name, _ in styles()]
+)
 def test_l2_graphs_that_share_a_cache_do_not_answer_for_each_other(nodes):
     cache = NodeCache("memory://")
     outs = [[graph_of(node, cache).invoke({"x": 1})["y"] for node in nodes] for _ in range(2)]
@@ -266,7 +288,9 @@ def test_l2_namespaces_are_apart():
     store = MemoryStore()
     policy = CachePolicy(key_func=lambda state: "always the same")
     outs = [
-        graph_of(lambda state, n=n: {"y": n}, NodeCache(store, namespace=namespace), policy=policy).invoke({"x": 1})["y"]
+        graph_of(
+            lambda state, n=n: {"y": n}, NodeCache(store, namespace=namespace), policy=policy
+        ).invoke({"x": 1})["y"]
         for n, namespace in enumerate(["a", "b", "a"])
     ]
     assert outs == [0, 1, 0]
@@ -368,7 +392,9 @@ def test_l5_clear_forgets_what_was_named_and_nothing_else(cache):
     other.set({(("a",), "key"): ("other", None)})
     cache.store.write({"_/chat/model/entry": b"answer"})
     cache.clear([("a",)])
-    assert cache.get([(name, "key") for name in names]) == {(name, "key"): index for index, name in enumerate(names) if index}
+    assert cache.get([(name, "key") for name in names]) == {
+        (name, "key"): index for index, name in enumerate(names) if index
+    }
     cache.clear([])
     assert len(cache.get([(name, "key") for name in names])) == 4
     cache.clear()
@@ -435,6 +461,40 @@ def test_l6_one_of_eight_runs_the_node(url, tmp_path):
     cache.close()
 
 
+def test_l6_what_a_finished_node_wrote_is_waited_for(monkeypatch):
+    gone_on, looked = threading.Event(), threading.Semaphore(0)
+
+    class SlowToSet(NodeCache):
+        def set(self, pairs):
+            assert gone_on.wait(WAITING)
+            for _ in range(3):
+                assert looked.acquire(timeout=WAITING)
+            super().set(pairs)
+
+    is_at_work = langgraph._led.is_at_work
+
+    def counted(flight):
+        answer = is_at_work(flight)
+        if gone_on.is_set():
+            looked.release()
+        return answer
+
+    monkeypatch.setattr(langgraph._led, "is_at_work", counted)
+    gate = Gate()
+    builder = StateGraph(State).add_edge(START, "first").add_edge("first", "second")
+    policy = CachePolicy(key_func=node_key.named("gate"))
+    builder.add_node("first", lambda state: {"y": gate.pass_through()}, cache_policy=policy)
+    builder.add_node("second", lambda state: gone_on.set())
+    graph = builder.compile(cache=SlowToSet("memory://"))
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(graph.invoke, {"x": 1})
+        assert gate.entered.acquire(timeout=WAITING)
+        second = pool.submit(graph.invoke, {"x": 1})
+        gate.open.set()
+        assert [run.result(WAITING)["y"] for run in (first, second)] == [1, 1]
+    assert len(gate.calls) == 1
+
+
 async def test_l6_one_of_eight_tasks_runs_the_node():
     calls = []
     release = asyncio.Event()
@@ -458,7 +518,9 @@ def test_l6_a_node_that_fails_lets_the_next_one_run():
     gate = Gate()
     gate.failing = 1
     policy = CachePolicy(key_func=node_key.named("gate"))
-    graph = graph_of(lambda state: {"y": gate.pass_through()}, NodeCache("memory://", wait=600), policy=policy)
+    graph = graph_of(
+        lambda state: {"y": gate.pass_through()}, NodeCache("memory://", wait=600), policy=policy
+    )
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(graph.invoke, {"x": 1}) for _ in range(4)]
         assert gate.entered.acquire(timeout=WAITING)
@@ -509,7 +571,9 @@ def test_l6_a_graph_inside_a_node_does_not_wait_for_the_node_around_it():
     cache = NodeCache("memory://", wait=600)
     policy = CachePolicy(key_func=node_key.named("the same"))
     inner = graph_of(lambda state: {"y": "inner"}, cache, policy=policy)
-    outer = graph_of(lambda state: {"y": inner.invoke({"x": state["x"]})["y"]}, cache, policy=policy)
+    outer = graph_of(
+        lambda state: {"y": inner.invoke({"x": state["x"]})["y"]}, cache, policy=policy
+    )
     assert outer.invoke({"x": 1})["y"] == "inner"
 
 
@@ -581,14 +645,49 @@ class Pair(NamedTuple):
 
 TYPES = [Point, Place, Colour]
 VALUES = [
-    None, True, 0, -(2**70), 1.5, float("inf"), -0.0, "", "\ud800", b"\0\xff", (1, (2,)), {1, 2}, frozenset({"a"}),
-    deque([1, 2]), {}, {"a": 1}, {1: "a", (2, 3): None}, {"dict": [1]}, {"message": {}}, [("x", 1)],
-    datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), datetime.date(2024, 1, 1), datetime.time(1), datetime.timedelta(1, 2, 3),
-    datetime.datetime(2024, 10, 27, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Paris"), fold=1), datetime.time(1, tzinfo=datetime.timezone(datetime.timedelta(hours=2))),
-    uuid.UUID(int=5), decimal.Decimal("1.10"), Point(x=1, y=Place(2, {"a": Colour.RED})), Place(1, [Point(x=2)]), Colour.RED,
-    AIMessage("a", id="x", tool_calls=[{"name": "f", "args": {"a": 1}, "id": "1", "type": "tool_call"}], usage_metadata={"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}),
-    HumanMessage([{"type": "text", "text": "a"}], name="me", more=1), ToolMessage("a", tool_call_id="1", artifact=Point(x=1)),
-    RemoveMessage(id=REMOVE_ALL_MESSAGES), Document("text", metadata={"page": 1}, id="1"), Send("node", {"a": [Point(x=1)]}), Overwrite([1]),
+    None,
+    True,
+    0,
+    -(2**70),
+    1.5,
+    float("inf"),
+    -0.0,
+    "",
+    "\ud800",
+    b"\0\xff",
+    (1, (2,)),
+    {1, 2},
+    frozenset({"a"}),
+    deque([1, 2]),
+    {},
+    {"a": 1},
+    {1: "a", (2, 3): None},
+    {"dict": [1]},
+    {"message": {}},
+    [("x", 1)],
+    datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC),
+    datetime.date(2024, 1, 1),
+    datetime.time(1),
+    datetime.timedelta(1, 2, 3),
+    datetime.datetime(2024, 10, 27, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Paris"), fold=1),
+    datetime.time(1, tzinfo=datetime.timezone(datetime.timedelta(hours=2))),
+    uuid.UUID(int=5),
+    decimal.Decimal("1.10"),
+    Point(x=1, y=Place(2, {"a": Colour.RED})),
+    Place(1, [Point(x=2)]),
+    Colour.RED,
+    AIMessage(
+        "a",
+        id="x",
+        tool_calls=[{"name": "f", "args": {"a": 1}, "id": "1", "type": "tool_call"}],
+        usage_metadata={"input_tokens": 1, "output_tokens": 1, "total_tokens": 2},
+    ),
+    HumanMessage([{"type": "text", "text": "a"}], name="me", more=1),
+    ToolMessage("a", tool_call_id="1", artifact=Point(x=1)),
+    RemoveMessage(id=REMOVE_ALL_MESSAGES),
+    Document("text", metadata={"page": 1}, id="1"),
+    Send("node", {"a": [Point(x=1)]}),
+    Overwrite([1]),
 ]
 
 
@@ -607,7 +706,17 @@ def test_every_value_comes_back(value):
     assert repr(back) == repr(value)
 
 
-@pytest.mark.parametrize("array", [np.array([1, 2], ">i4"), np.zeros((2, 0)), np.float32(1.5), np.array(3), np.array(["2024-01-01"], "datetime64[s]"), np.array([True])])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([1, 2], ">i4"),
+        np.zeros((2, 0)),
+        np.float32(1.5),
+        np.array(3),
+        np.array(["2024-01-01"], "datetime64[s]"),
+        np.array([True]),
+    ],
+)
 def test_arrays_come_back(array):
     back = there_and_back(array)
     assert type(back) is type(array)
@@ -616,8 +725,19 @@ def test_arrays_come_back(array):
 
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary() | st.datetimes(),
-    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.builds(Point, x=st.integers(), y=inner),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.datetimes(),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner)
+        | st.dictionaries(st.text() | st.integers(), inner)
+        | st.builds(Point, x=st.integers(), y=inner)
+    ),
     max_leaves=10,
 )
 
@@ -628,7 +748,19 @@ def test_all_plain_data_comes_back(value):
     assert repr(there_and_back(value)) == repr(value)
 
 
-@pytest.mark.parametrize("value", [object(), Pair(1), lambda: 1, Point, ValueError("x"), np.array([object()]), iter([1]), Send("x", 1, timeout=3)])
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        Pair(1),
+        lambda: 1,
+        Point,
+        ValueError("x"),
+        np.array([object()]),
+        iter([1]),
+        Send("x", 1, timeout=3),
+    ],
+)
 def test_what_would_need_its_code_to_come_back_is_not_kept_and_told(value):
     events = []
     cache = NodeCache("memory://", observe=events.append)
@@ -656,7 +788,9 @@ def test_a_class_must_be_named_to_come_back():
 
 def test_an_entry_of_a_class_that_changed_is_a_miss():
     store = MemoryStore()
-    NodeCache(store, types=[Point, Place]).set({FULL: (Point(x=1), None), (("b",), "key"): (Place(1), None)})
+    NodeCache(store, types=[Point, Place]).set(
+        {FULL: (Point(x=1), None), (("b",), "key"): (Place(1), None)}
+    )
 
     class Changed(BaseModel):
         x: int
@@ -669,9 +803,18 @@ def test_an_entry_of_a_class_that_changed_is_a_miss():
 
 @pytest.mark.parametrize(
     "record",
-    [b"", b"[]", b"{}", b'{"fresh":false,"value":{"evil":1}}', b'{"fresh":false,"value":{"model":["os.system",{}]}}',
-     b'{"fresh":false,"value":{"message":{"type":"evil"}}}', b'{"fresh":false,"value":{}}', b'{"fresh":false,"value":{"array":["|O",[1],"AAAAAAAAAAA="]}}',
-     b'{"fresh":false,"value":{"bytes":"!"}}', b'{"fresh":false,"value":{"dict":[[[],1]]}}'],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"fresh":false,"value":{"evil":1}}',
+        b'{"fresh":false,"value":{"model":["os.system",{}]}}',
+        b'{"fresh":false,"value":{"message":{"type":"evil"}}}',
+        b'{"fresh":false,"value":{}}',
+        b'{"fresh":false,"value":{"array":["|O",[1],"AAAAAAAAAAA="]}}',
+        b'{"fresh":false,"value":{"bytes":"!"}}',
+        b'{"fresh":false,"value":{"dict":[[[],1]]}}',
+    ],
 )
 def test_an_entry_that_is_none_of_ours_is_a_miss(record):
     cache = NodeCache("memory://", types=TYPES)
@@ -682,7 +825,9 @@ def test_an_entry_that_is_none_of_ours_is_a_miss(record):
 
 def test_random_ids_are_drawn_anew_and_the_same_message_stays_the_same():
     message = AIMessage("a", id=f"lc_run--{uuid.uuid4()}-0")
-    again = there_and_back({"messages": [message], "last": message, "kept": AIMessage("b", id="summary")}, fresh=True)
+    again = there_and_back(
+        {"messages": [message], "last": message, "kept": AIMessage("b", id="summary")}, fresh=True
+    )
     assert again["messages"][0].id == again["last"].id != message.id
     assert again["kept"].id == "summary"
 
@@ -698,7 +843,9 @@ def test_types_are_checked():
     with pytest.raises(InputTypeError, match="not a pydantic model"):
         NodeCache("memory://", types=[int])
     with pytest.raises(InputError, match="two of the types"):
-        NodeCache("memory://", types=[Point, type("Point", (BaseModel,), {"__qualname__": "Point"})])
+        NodeCache(
+            "memory://", types=[Point, type("Point", (BaseModel,), {"__qualname__": "Point"})]
+        )
 
 
 def test_it_agrees_with_langgraphs_own_cache():

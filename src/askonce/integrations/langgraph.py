@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import math
 import sys
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -38,6 +40,8 @@ Found = tuple[Any]
 
 _LOOKS = frozenset({"match_cached_writes", "amatch_cached_writes"})
 _UNFINISHED = frozenset({"__error__", "__interrupt__"})
+_KEPT_WITHIN = 5.0
+"""So many seconds after a node has finished LangGraph may take to hand over what it wrote."""
 _frame = sys._getframe  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
@@ -229,35 +233,54 @@ class _Led:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         fork.hold_still(self._lock)
-        self._loops: dict[Future[Any], tuple[weakref.ref[Any], FullKey | None]] = {}
+        self._loops: dict[Future[Any], _Lead] = {}
 
     def add(self, flight: Flight, loop: Any, full: FullKey | None) -> None:
         with self._lock:
-            self._loops[flight.landed] = (weakref.ref(loop), full)
+            self._loops[flight.landed] = _Lead(weakref.ref(loop), full)
         flight.landed.add_done_callback(self._forget)
 
     def any_of(self, loop: Any) -> bool:
         with self._lock:
-            return any(led() is loop for led, _ in self._loops.values())
+            return any(lead.loop() is loop for lead in self._loops.values())
 
     def is_at_work(self, flight: Flight) -> bool:
         with self._lock:
-            led, full = self._loops.get(flight.landed, (lambda: None, None))
-        loop: Any = led()
+            lead = self._loops.get(flight.landed)
+        return lead is not None and lead.is_at_work()
+
+    def _forget(self, landed: Future[Any]) -> None:
+        with self._lock:
+            self._loops.pop(landed, None)
+
+
+class _Lead:
+    """Watch one run that leads: whether its node is at work, or what it wrote still to be kept."""
+
+    def __init__(self, loop: weakref.ref[Any], full: FullKey | None) -> None:
+        self.loop = loop
+        self._full = full
+        self._kept_by = math.inf
+
+    def is_at_work(self) -> bool:
+        loop: Any = self.loop()
         try:
-            tasks = [task for task in loop.tasks.values() if _full_key(task) == full]
+            tasks = [task for task in loop.tasks.values() if _full_key(task) == self._full]
             failed = {
                 task
                 for task, channel, _ in loop.checkpoint_pending_writes
                 if channel in _UNFINISHED
             }
-            return loop.status == "pending" and any(task.id not in failed for task in tasks)
+            if loop.status == "interrupt_before":
+                return False
+            if tasks and loop.status == "pending":
+                return any(task.id not in failed for task in tasks)
         except (AttributeError, RuntimeError):  # It is gone, or being changed just now.
             return loop is not None
-
-    def _forget(self, landed: Future[Any]) -> None:
-        with self._lock:
-            self._loops.pop(landed, None)
+        # The graph has gone on, while another of its threads has yet to call `set`.
+        now = time.monotonic()
+        self._kept_by = min(self._kept_by, now + _KEPT_WITHIN)
+        return now < self._kept_by
 
 
 _led = _Led()
