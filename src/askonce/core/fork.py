@@ -39,17 +39,19 @@ class Room:
         self._tidy_up = tidy_up
         self._inside = 0
         self._wanted = False
-        self._changed = threading.Condition()
+        # A bare lock, for everybody goes through it; the condition over it is for who must wait.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         hold_still(self)
 
     def __enter__(self) -> None:
-        with self._changed:
+        with self._lock:
             while self._wanted:
                 self._changed.wait()
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
+        with self._lock:
             self._inside -= 1
             if self._wanted:
                 self._changed.notify_all()

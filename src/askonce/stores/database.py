@@ -15,14 +15,13 @@ from askonce.errors import StoreError
 T = TypeVar("T")
 
 _BUSY_SECONDS = 30.0
-LOG_PAGES = 1000
-"""SQLite's own choice."""
+LOG_BYTES = 2**25
+"""SQLite's own choice, a thousand pages, in the pages that we make."""
 
 _MAPPED = 2**40
 """Bytes of a file to read where the system keeps them, not copied first; SQLite takes 2 GB."""
 
 _LOG_EXCESS = 4
-_TYPICAL_PAGE = 32768
 _PATIENCE = 0.5
 
 
@@ -30,7 +29,7 @@ class Database:
     """Be one SQLite file, made for the owner only, with write-ahead logging.
 
     `synchronous` "NORMAL" keeps the file whole through a power cut, "OFF" is for what may be lost
-    then. The log beside the file is written back when it holds `log_pages`, and begun anew as soon
+    then. The log beside the file is written back when it holds `log_bytes`, and begun anew as soon
     as nobody reads from it; `trim_log` sees to that where somebody always does.
     """
 
@@ -39,13 +38,13 @@ class Database:
         path: Path,
         *,
         synchronous: Literal["NORMAL", "OFF"] = "NORMAL",
-        log_pages: int = LOG_PAGES,
+        log_bytes: int = LOG_BYTES,
     ) -> None:
         self.path = path
         self.log = path.with_name(path.name + "-wal")
-        self._longest_log = log_pages * _LOG_EXCESS * _TYPICAL_PAGE
+        self._longest_log = log_bytes * _LOG_EXCESS
         self._trim_after = 0.0
-        self._connections = _Connections(path, synchronous, log_pages)
+        self._connections = _Connections(path, synchronous, log_bytes)
         weakref.finalize(self, self._connections.close)
         self._make_file()
 
@@ -85,13 +84,16 @@ class Database:
             raise StoreError(f"cannot make the SQLite store {self.path}: {error}") from error
 
 
-def create(connection: sqlite3.Connection, schema: str, *, page_size: int) -> None:
+def create(
+    connection: sqlite3.Connection, schema: str, *, page_size: int, log_bytes: int = LOG_BYTES
+) -> None:
     """Make tables that are not there yet, also when several processes do so at once."""
     connection.execute(f"PRAGMA page_size = {page_size}")
     persist(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
     with transaction(connection):
         for statement in schema.split(";"):
             connection.execute(statement)
+    _limit_log(connection, log_bytes)
 
 
 @contextlib.contextmanager
@@ -145,10 +147,11 @@ class _Connections:
     locks that only its parent has, and lose what it writes once the parent closes the file.
     """
 
-    def __init__(self, path: Path, synchronous: str, log_pages: int) -> None:
+    def __init__(self, path: Path, synchronous: str, log_bytes: int) -> None:
         self._path = path
+        self._name = os.fspath(path)
         self._synchronous = synchronous
-        self._log_pages = log_pages
+        self._log_bytes = log_bytes
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
         self._size = 0
@@ -162,7 +165,7 @@ class _Connections:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = _connect(self._path, self._synchronous, self._log_pages)
+                connection = _connect(self._path, self._synchronous, self._log_bytes)
             try:
                 outcome = work(connection)
             except BaseException:
@@ -182,11 +185,13 @@ class _Connections:
 
         To read what a connection has mapped, and is no longer there, would end the process.
         """
-        with contextlib.suppress(OSError):
-            size = self._path.stat().st_size
-            if size < self._size:
-                self._close_idle()
-            self._size = size
+        try:
+            size = os.stat(self._name).st_size  # noqa: PTH116  in a third of the time
+        except OSError:
+            return
+        if size < self._size:
+            self._close_idle()
+        self._size = size
 
     def _close_idle(self) -> None:
         with contextlib.suppress(IndexError):
@@ -194,19 +199,24 @@ class _Connections:
                 self._idle.pop().close()
 
 
-def _connect(path: Path, synchronous: str, log_pages: int) -> sqlite3.Connection:
+def _connect(path: Path, synchronous: str, log_bytes: int) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     try:
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA cache_size = -16384")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
+        _limit_log(connection, log_bytes)
         connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _limit_log(connection: sqlite3.Connection, log_bytes: int) -> None:
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, log_bytes // page_size)}")
 
 
 def _explain(error: Exception) -> str:

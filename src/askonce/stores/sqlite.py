@@ -15,7 +15,7 @@ from askonce.core.lease import Leases
 from askonce.core.store import Store
 from askonce.errors import StoreError
 from askonce.stores import Location
-from askonce.stores.database import LOG_PAGES, Database, create, persist, write
+from askonce.stores.database import LOG_BYTES, Database, create, persist, write
 from askonce.stores.sqlite_leases import SQLiteLeases
 from askonce.stores.sqlite_usage import Usage
 from askonce.stores.usage import check_limit, fitting, refuse_the_rest
@@ -49,6 +49,7 @@ _READ = (
     "FROM wanted CROSS JOIN askonce_entries ON key = wanted_key"
 )
 """Places cost less than keys on their way back, and `IN` would sort the keys first."""
+_READ_ONE = "SELECT value FROM askonce_entries WHERE key = ?"
 _WRITE = (
     "INSERT INTO askonce_entries (key, expires, value) VALUES (?, ?, ?) "
     "ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, value = excluded.value"
@@ -82,9 +83,12 @@ class SQLiteStore(Store):
     ) -> None:
         self.path = Path(path).absolute()
         self.max_bytes = check_limit(max_bytes)
-        log_pages = LOG_PAGES if max_bytes is None else max_bytes // 8 // PAGE_SIZE
-        self._database = Database(self.path, log_pages=min(LOG_PAGES, log_pages))
-        self._database.run(functools.partial(_prepare, path=self.path, page_size=page_size))
+        log_bytes = LOG_BYTES if max_bytes is None else min(LOG_BYTES, max_bytes // 8)
+        self._database = Database(self.path, log_bytes=log_bytes)
+        prepare = functools.partial(
+            _prepare, path=self.path, page_size=page_size, log_bytes=log_bytes
+        )
+        self._database.run(prepare)
         self._usage = None if max_bytes is None else Usage(self._database, max_bytes)
 
     @classmethod
@@ -173,11 +177,11 @@ class SQLiteStore(Store):
         self._database.close()
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, page_size: int) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, page_size: int, log_bytes: int) -> None:
     """Make the tables or refuse a newer format."""
     found = _format_of(connection)
     if found is None:
-        create(connection, _SCHEMA + _EXPIRES_INDEX, page_size=page_size)
+        create(connection, _SCHEMA + _EXPIRES_INDEX, page_size=page_size, log_bytes=log_bytes)
         connection.execute("INSERT OR IGNORE INTO askonce_meta VALUES ('format', ?)", (FORMAT,))
         found = _format_of(connection)
     if found != FORMAT:
@@ -196,6 +200,9 @@ def _format_of(connection: sqlite3.Connection) -> int | None:
 
 
 def _read(connection: sqlite3.Connection, keys: Sequence[str]) -> list[bytes | None]:
+    if len(keys) == 1:
+        row: tuple[bytes] | None = connection.execute(_READ_ONE, tuple(keys)).fetchone()
+        return [None] if row is None else [row[0]]
     values: list[bytes | None] = [None] * len(keys)
     for start in range(0, len(keys), _READ_AT_ONCE):
         part = keys[start : start + _READ_AT_ONCE]
