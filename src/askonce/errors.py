@@ -2,6 +2,8 @@
 
 AskonceError
 ├── StoreError            a store cannot be opened, read or written
+│   ├── StoreRefusedError      it is well, but does not take this
+│   └── StoreUnavailableError  it failed a moment ago and is not asked for now
 ├── InputError            what the caller passed cannot be used (also a ValueError)
 │   └── InputTypeError    it has the wrong type (also a TypeError)
 ├── AnswerError           a model answered with something that must not be kept
@@ -17,6 +19,17 @@ class AskonceError(Exception):
 
 class StoreError(AskonceError):
     """Say that a store cannot be opened, read or written, and what to do about it."""
+
+
+class StoreRefusedError(StoreError):
+    """Say what a store that is well does not take: an entry too large, a write without rights.
+
+    It is no reason to believe that the next operation fails, too.
+    """
+
+
+class StoreUnavailableError(StoreError):
+    """Say why a store is not asked for now: it failed a moment ago, and that was told then."""
 
 
 class InputError(AskonceError, ValueError):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["hit", "miss", "stored", "refused", "store_failed"]
+Kind = Literal["hit", "miss", "stored", "refused", "store_failed", "store_back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +15,10 @@ class Event:
     """Tell what happened to one or more keys.
 
     `count` is how many keys the event speaks of, `reason` why an answer was refused, `error` what
-    a failing store raised. Of an answer whose provider told: `input_tokens` (of which
-    `cached_tokens` were in the provider's own cache), `output_tokens`, and the `seconds` that the
-    provider took. A hit saved them, a miss spent them; None is unknown.
+    a failing store raised; a remote one that goes on failing tells it once, and when it is back.
+    Of an answer whose provider told: `input_tokens` (of which `cached_tokens` were in the
+    provider's own cache), `output_tokens`, and the `seconds` that the provider took. A hit saved
+    them, a miss spent them; None is unknown.
     """
 
     kind: Kind
@@ -50,9 +51,11 @@ _log = logging.getLogger("askonce")
 
 
 def log(event: Event) -> None:
-    """Log a failing store as a warning, a refusal as information, the rest as debug."""
+    """Log the store's failing and its return as warnings, a refusal as information, else debug."""
     if event.kind == "store_failed":
         _log.warning("the store failed, the call went on without it: %s", event.error)
+    elif event.kind == "store_back":
+        _log.warning("the store is back: %s", event.reason)
     elif event.kind == "refused":
         _log.info("not stored: %s", event.reason)
     else:

@@ -18,6 +18,7 @@ from typing import Any, assert_never
 from askonce.core.entry import NEVER
 from askonce.core.flight import Flight
 from askonce.core.store import Store
+from askonce.errors import StoreUnavailableError
 from askonce.events import Event, Observer
 
 
@@ -131,6 +132,7 @@ def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observ
     finally:
         if held:
             _release(store, held, observe)
+        _tell_news(observe, store)
 
 
 async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observer) -> Any:
@@ -171,6 +173,7 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
     finally:
         if held:
             _release(store, held, observe)
+        _tell_news(observe, store)
 
 
 def _read(
@@ -179,7 +182,7 @@ def _read(
     try:
         return store.read_joined(keys) if joined else store.read(keys)
     except Exception as error:
-        tell(observe, _failure(error, len(keys)))
+        _tell_failure(observe, error, len(keys))
         return [None] * len(keys)
 
 
@@ -189,7 +192,7 @@ async def _aread(
     try:
         return await (store.aread_joined(keys) if joined else store.aread(keys))
     except Exception as error:
-        tell(observe, _failure(error, len(keys)))
+        _tell_failure(observe, error, len(keys))
         return [None] * len(keys)
 
 
@@ -197,7 +200,7 @@ def _write(store: Store, entries: Mapping[str, bytes], expires: float, observe: 
     try:
         store.write(entries, expires=expires)
     except Exception as error:
-        tell(observe, _failure(error, len(entries)))
+        _tell_failure(observe, error, len(entries))
         return False
     return True
 
@@ -208,7 +211,7 @@ async def _awrite(
     try:
         await store.awrite(entries, expires=expires)
     except Exception as error:
-        tell(observe, _failure(error, len(entries)))
+        _tell_failure(observe, error, len(entries))
         return False
     return True
 
@@ -237,7 +240,7 @@ def _claim(store: Store, keys: Sequence[str], observe: Observer) -> Sequence[str
     try:
         return keys if store.leases is None else store.leases.claim(keys)
     except Exception as error:
-        tell(observe, _failure(error, len(keys)))
+        _tell_failure(observe, error, len(keys))
         return keys
 
 
@@ -245,7 +248,7 @@ async def _aclaim(store: Store, keys: Sequence[str], observe: Observer) -> Seque
     try:
         return keys if store.leases is None else await store.leases.aclaim(keys)
     except Exception as error:
-        tell(observe, _failure(error, len(keys)))
+        _tell_failure(observe, error, len(keys))
         return keys
 
 
@@ -254,7 +257,7 @@ def _release(store: Store, keys: Collection[str], observe: Observer) -> None:
         if store.leases is not None:
             store.leases.release(keys)
     except Exception as error:
-        tell(observe, _failure(error, len(keys)))
+        _tell_failure(observe, error, len(keys))
 
 
 async def _arelease(store: Store, keys: Collection[str], observe: Observer) -> None:
@@ -262,7 +265,7 @@ async def _arelease(store: Store, keys: Collection[str], observe: Observer) -> N
         if store.leases is not None:
             await store.leases.arelease(keys)
     except Exception as error:
-        tell(observe, _failure(error, len(keys)))
+        _tell_failure(observe, error, len(keys))
 
 
 def tell(observe: Observer, event: Event) -> None:
@@ -273,8 +276,20 @@ def tell(observe: Observer, event: Event) -> None:
         _log.exception("the observer failed on %s", event.kind)
 
 
-def _failure(error: Exception, count: int) -> Event:
-    return Event("store_failed", count, error=error)
+def _tell_failure(observe: Observer, error: Exception, count: int) -> None:
+    """Tell that the store failed, unless it was not even asked because that was told before."""
+    if not isinstance(error, StoreUnavailableError):
+        tell(observe, Event("store_failed", count, error=error))
+
+
+def _tell_news(observe: Observer, store: Store) -> None:
+    news = store.news
+    while news:
+        try:
+            event = news.popleft()
+        except IndexError:
+            return
+        tell(observe, event)
 
 
 def blocking(function: Callable[..., Any]) -> Callable[[Any], Any]:

@@ -70,11 +70,15 @@ class Leases(ABC):
 
     def release(self, keys: Iterable[str]) -> None:
         """Release claimed keys."""
+        if mine := self.lapse(keys):
+            self.drop(mine, self._holder)
+
+    def lapse(self, keys: Iterable[str]) -> list[str]:
+        """Keep claimed keys no longer, but tell nobody: they run out; give those that were held."""
         with self._lock:
             mine = [key for key in keys if key in self._held]
             self._held.difference_update(mine)
-        if mine:
-            self.drop(mine, self._holder)
+        return mine
 
     async def aclaim(self, keys: Sequence[str]) -> list[str]:
         """Claim without blocking the event loop."""

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import itertools
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,7 @@ from askonce.core import entry
 from askonce.core.entry import NEVER
 from askonce.core.flight import Flights
 from askonce.core.lease import Leases
+from askonce.events import Event
 
 _AT_ONCE = 1000
 
@@ -24,6 +26,9 @@ class Store(ABC):
     batch larger than the engine likes is cut up inside. The async verbs do the same on a worker
     thread, unless a store has something better; then it overrides all of them.
     """
+
+    news: deque[Event] | tuple[()] = ()
+    """What happened to the store itself and nobody was told of yet; the next flow tells it."""
 
     @functools.cached_property
     def flights(self) -> Flights:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from askonce.core import fork
-from askonce.errors import InputError, StoreError
+from askonce.errors import InputError, StoreError, StoreRefusedError
 
 T = TypeVar("T")
 
@@ -47,10 +47,10 @@ def fitting(entries: Mapping[str, bytes], max_bytes: int) -> Mapping[str, bytes]
 def refuse_the_rest(
     entries: Mapping[str, bytes], written: Mapping[str, bytes], max_bytes: int
 ) -> None:
-    """Raise StoreError if something was not written."""
+    """Raise StoreRefusedError if something was not written."""
     refused = [key for key in entries if key not in written]
     if refused:
-        raise StoreError(
+        raise StoreRefusedError(
             f"{len(refused)} of {len(entries)} entries were not stored: {refused[0]!r} has "
             f"{len(entries[refused[0]])} bytes, and max_bytes is {max_bytes}; raise max_bytes"
         )
