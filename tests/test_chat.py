@@ -74,8 +74,8 @@ def test_a_hit_is_one_read():
 )
 def test_a_miss_reads_again_and_leads(blob):
     flights, leaders = Flights(), Leaders()
-    steps, answer = talk(begin(flights, leaders), [blob], [blob], None)
-    assert kinds(steps) == [Read, Read, "miss"]
+    steps, answer = talk(begin(flights, leaders), [blob], [blob])
+    assert kinds(steps) == [Read, Read]
     assert answer is None
     assert leaders.led == flights.under_way([QUESTION.key])
 
@@ -109,15 +109,15 @@ def test_a_follower_gets_what_the_flight_brings():
 def test_a_follower_of_an_answer_that_cannot_be_shared_asks_too():
     flights = Flights()
     flights.claim([QUESTION.key])
-    steps, answer = talk(begin(flights), [None], {QUESTION.key: NOT_SHARED}, None)
-    assert (kinds(steps), answer) == ([Read, Wait, "miss"], None)
+    steps, answer = talk(begin(flights), [None], {QUESTION.key: NOT_SHARED})
+    assert (kinds(steps), answer) == ([Read, Wait], None)
 
 
 def test_a_follower_takes_over_from_a_leader_that_is_gone():
     flights, leaders = Flights(), Leaders(gone=True)
     old = flights.claim([QUESTION.key])
-    steps, answer = talk(begin(flights, leaders), [None], None, [None], None)
-    assert (kinds(steps), answer) == ([Read, Wait, Read, "miss"], None)
+    steps, answer = talk(begin(flights, leaders), [None], None, [None])
+    assert (kinds(steps), answer) == ([Read, Wait, Read], None)
     assert old.landed.result(0) == {}
     assert leaders.led == flights.under_way([QUESTION.key]) != [old]
 
@@ -131,7 +131,8 @@ def test_after_two_leaders_that_failed_all_ask_for_themselves():
     flights.land(old, {})
     flights.claim([QUESTION.key])
     assert isinstance(flow.send({}), Wait)
-    assert flow.send(None).event.kind == "miss"
+    with pytest.raises(StopIteration):
+        flow.send(None)
     assert not leaders.led
     assert not flights.under_way([QUESTION.key])
 
@@ -142,10 +143,10 @@ def test_a_follower_asks_at_its_own_deadline():
     flow = begin(flights, leaders, wait=0.3)
     steps, _ = talk(flow, [None])
     waited = []
-    while isinstance(steps[-1], Wait):
-        waited.append(steps[-1].seconds)
-        steps.append(flow.send(None))
-    assert steps[-1].event.kind == "miss"
+    with pytest.raises(StopIteration):
+        while isinstance(steps[-1], Wait):
+            waited.append(steps[-1].seconds)
+            steps.append(flow.send(None))
     assert 0.3 <= sum(waited) <= 0.35
     assert max(waited) == 0.05
     assert not leaders.led
@@ -155,14 +156,14 @@ def test_a_follower_asks_at_its_own_deadline():
 def test_who_leads_never_waits():
     flights = Flights()
     flights.claim([QUESTION.key])
-    steps, answer = talk(begin(flights, Leaders(may_wait=False)), [None], None)
-    assert (kinds(steps), answer) == ([Read, "miss"], None)
+    steps, answer = talk(begin(flights, Leaders(may_wait=False)), [None])
+    assert (kinds(steps), answer) == ([Read], None)
 
 
 def test_who_cannot_be_watched_never_leads():
     flights = Flights()
-    steps, answer = talk(begin(flights, Leaders(may_lead=False)), [None], None)
-    assert (kinds(steps), answer) == ([Read, "miss"], None)
+    steps, answer = talk(begin(flights, Leaders(may_lead=False)), [None])
+    assert (kinds(steps), answer) == ([Read], None)
     assert not flights.under_way([QUESTION.key])
 
 
@@ -170,17 +171,17 @@ def test_what_is_found_elsewhere_is_stored_here():
     steps, answer = talk(begin(elsewhere="there"), [None], (BLOB, 500.0), True, None)
     assert steps[1:3] == [Call("there"), Write({QUESTION.key: BLOB}, 500.0)]
     assert (kinds(steps), answer) == ([Read, Call, Write, "hit"], "answer")
-    steps, answer = talk(begin(elsewhere="there"), [None], None, [None], None)
-    assert (kinds(steps), answer) == ([Read, Call, Read, "miss"], None)
+    steps, answer = talk(begin(elsewhere="there"), [None], None, [None])
+    assert (kinds(steps), answer) == ([Read, Call, Read], None)
 
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_saving_hands_the_answer_to_who_waits_even_if_the_store_fails(stored):
     flights = Flights()
     flight = flights.claim([QUESTION.key])
-    steps, _ = talk(save_flow(QUESTION, ANSWER, flights), stored, None)
+    steps, _ = talk(save_flow(QUESTION, ANSWER, flights), stored, None, None)
     assert steps[0] == Write({QUESTION.key: BLOB}, NEVER)
-    assert kinds(steps[1:]) == ["stored"] * stored
+    assert kinds(steps[1:]) == ["miss", *["stored"] * stored]
     assert flight.landed.result(0) == {QUESTION.key: BLOB}
 
 
@@ -197,9 +198,30 @@ def test_a_cancelled_save_hands_the_answer_over():
 def test_a_refusal_lets_who_waits_go_on():
     flights = Flights()
     flight = flights.claim([QUESTION.key])
-    steps, _ = talk(refuse_flow(QUESTION, "odd", flights), None)
-    assert steps[0].event.reason == "odd"
+    steps, _ = talk(refuse_flow(QUESTION, "odd", flights), None, None)
+    assert kinds(steps) == ["miss", "refused"]
+    assert steps[1].event.reason == "odd"
     assert flight.landed.result(0) == {QUESTION.key: NOT_SHARED}
+
+
+def test_hits_and_misses_tell_what_the_answer_cost():
+    tokens = {"input_tokens": 7, "output_tokens": 3, "cached_tokens": 2}
+    blob, expires = QUESTION.pack(b"answer", {"tokens": tokens, "seconds": 1.5}, now=100.0, ttl=None)
+    hit = talk(begin(), [blob], None)[0][-1].event
+    miss = talk(save_flow(QUESTION, (blob, expires), Flights()), True, None, None)[0][1].event
+    refusal = refuse_flow(QUESTION, "odd", Flights(), {"tokens": tokens, "seconds": 1.5})
+    refused = talk(refusal, None, None)[0][0].event
+    assert (hit.kind, miss.kind, refused.kind) == ("hit", "miss", "miss")
+    for event in (hit, miss, refused):
+        told = (event.input_tokens, event.output_tokens, event.cached_tokens, event.seconds)
+        assert told == (7, 3, 2, 1.5)
+
+
+@pytest.mark.parametrize("meta", [{}, {"tokens": 1}, {"tokens": {"input_tokens": "7"}}])
+def test_what_is_not_known_is_none(meta):
+    blob, _ = QUESTION.pack(b"answer", meta, now=100.0, ttl=None)
+    hit = talk(begin(), [blob], None)[0][-1].event
+    assert (hit.input_tokens, hit.price, hit.seconds) == (None, None, 0.0)
 
 
 def test_the_entry_keeps_model_and_tokens():

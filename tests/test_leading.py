@@ -40,7 +40,7 @@ def kinds(steps):
 
 
 def led(flights, *, granted=KEYS):
-    _, lead = talk(begin(flights), [None], granted, [None], None)
+    _, lead = talk(begin(flights), [None], granted, [None])
     return lead
 
 
@@ -51,8 +51,8 @@ def test_a_hit_is_one_read():
 
 def test_a_miss_leads_after_it_has_claimed_and_looked_again():
     flights = Flights()
-    steps, lead = talk(begin(flights), [None], KEYS, [None], None)
-    assert kinds(steps) == [Read, Claim, Read, "miss"]
+    steps, lead = talk(begin(flights), [None], KEYS, [None])
+    assert kinds(steps) == [Read, Claim, Read]
     assert steps[1] == Claim(KEYS, kept=True)
     assert lead.leased
     assert flights.under_way(KEYS) == [lead.flight]
@@ -78,8 +78,8 @@ def test_another_processs_call_is_waited_for():
 
 
 def test_another_process_is_waited_for_so_long_and_no_longer():
-    steps, lead = talk(begin(wait=0.005), [None], (), [None], None, (), [None], None)
-    assert kinds(steps) == [Read, Claim, Read, Pause, Claim, Read, "miss"]
+    steps, lead = talk(begin(wait=0.005), [None], (), [None], None, (), [None])
+    assert kinds(steps) == [Read, Claim, Read, Pause, Claim, Read]
     assert not lead.leased
 
 
@@ -106,7 +106,7 @@ def test_who_finds_a_flight_waits_for_what_it_brings():
 def test_what_is_not_shared_makes_all_ask():
     flights = Flights()
     led(flights)
-    _, lead = talk(begin(flights), [None], {QUESTION.key: NOT_SHARED}, None)
+    _, lead = talk(begin(flights), [None], {QUESTION.key: NOT_SHARED})
     assert lead == Lead(QUESTION)
 
 
@@ -123,23 +123,23 @@ def test_the_next_in_line_leads():
 def test_patience_with_leaders_ends():
     flights = Flights()
     led(flights)
-    steps, lead = talk(begin(flights), [None], {}, {}, {}, None)
-    assert (kinds(steps), lead) == ([Read, Wait, Wait, Wait, "miss"], Lead(QUESTION))
+    steps, lead = talk(begin(flights), [None], {}, {}, {})
+    assert (kinds(steps), lead) == ([Read, Wait, Wait, Wait], Lead(QUESTION))
 
 
 def test_a_leader_whose_caller_does_not_read_on_is_not_waited_for():
     flights = Flights()
     first = led(flights)
     first.hold(1)
-    steps, lead = talk(begin(flights), [None], *[None] * 6)
-    assert (kinds(steps), lead) == ([Read, *[Wait] * 5, "miss"], Lead(QUESTION))
+    steps, lead = talk(begin(flights), [None], *[None] * 5)
+    assert (kinds(steps), lead) == ([Read, *[Wait] * 5], Lead(QUESTION))
 
 
 def test_a_leader_at_work_is_waited_for_to_the_end():
     flights = Flights()
     led(flights)
-    steps, lead = talk(begin(flights, wait=2.0), [None], *[None] * 9)
-    assert (kinds(steps), lead) == ([Read, *[Wait] * 8, "miss"], Lead(QUESTION))
+    steps, lead = talk(begin(flights, wait=2.0), [None], *[None] * 8)
+    assert (kinds(steps), lead) == ([Read, *[Wait] * 8], Lead(QUESTION))
 
 
 def test_who_must_not_wait_is_told_to_come_back():
@@ -153,9 +153,9 @@ def test_who_must_not_wait_is_told_to_come_back():
 def test_keeping_writes_lands_and_releases(stored):
     flights = Flights()
     lead = led(flights)
-    steps, _ = talk(keep_flow(lead, PACKED, flights), stored, None, None)
+    steps, _ = talk(keep_flow(lead, PACKED, flights), stored, None, None, None)
     assert steps[:2] == [Write({QUESTION.key: BLOB}, NEVER), Release(KEYS)]
-    assert kinds(steps[2:]) == ["stored"] * stored
+    assert kinds(steps[2:]) == ["miss", *["stored"] * stored]
     assert lead.flight.landed.result(0) == {QUESTION.key: BLOB}
 
 
@@ -175,15 +175,25 @@ def test_refusing_tells_why():
     lead = led(flights, granted=())
     assert lead is ...  # Nothing was granted, so it waits.
     lead = Lead(QUESTION, flights.take_over(KEYS))
-    steps, _ = talk(refuse_flow(lead, "bad", flights), None)
-    assert [step.event.reason for step in steps] == ["bad"]
+    steps, _ = talk(refuse_flow(lead, "bad", flights, {"seconds": 2.0}), None, None)
+    assert kinds(steps) == ["miss", "refused"]
+    assert [step.event.reason for step in steps] == ["", "bad"]
+    assert steps[0].event.seconds == 2.0
     assert lead.flight.landed.result(0) == {QUESTION.key: NOT_SHARED}
 
 
 def test_a_lead_without_a_flight_owes_nothing():
     flights = Flights()
     Lead(QUESTION).hold(1)
-    steps, _ = talk(keep_flow(Lead(QUESTION), PACKED, flights), True, None)
-    assert kinds(steps) == [Write, "stored"]
-    with pytest.raises(StopIteration):
-        next(give_up_flow(Lead(QUESTION), flights))
+    steps, _ = talk(keep_flow(Lead(QUESTION), PACKED, flights), True, None, None)
+    assert kinds(steps) == [Write, "miss", "stored"]
+    steps, _ = talk(give_up_flow(Lead(QUESTION), flights), None)
+    assert kinds(steps) == ["miss"]
+
+
+def test_what_is_over_is_not_told_again():
+    flights = Flights()
+    lead = led(flights)
+    talk(keep_flow(lead, PACKED, flights), True, None, None, None)
+    steps, _ = talk(give_up_flow(lead, flights), None)
+    assert kinds(steps) == [Release]

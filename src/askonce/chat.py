@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeVar
 
 from askonce.core import codecs, entry, policy
 from askonce.core.flight import Flight, Flights
-from askonce.core.flow import Call, Read, Step, Tell, Wait, Write
+from askonce.core.flow import Call, Read, Step, Tell, Wait, Write, now
 from askonce.core.keys import Subject
-from askonce.events import Event
+from askonce.events import Event, Kind
 
 DEFAULT_WAIT = 60.0
 _FIRST_LOOK = 0.01
@@ -22,6 +22,8 @@ _PATIENCE = 2
 
 NOT_SHARED = b""
 """What a flight brings when there is an answer that cannot be stored."""
+
+NOTHING_KNOWN: Mapping[str, object] = {}
 
 Packed = tuple[bytes, float]
 """An entry, and when it expires."""
@@ -98,6 +100,27 @@ class Terms:
 
 Decode = Callable[[bytes], Answer | None]
 
+Meta = Mapping[str, object]
+"""What an entry tells of its answer: `tokens`, a mapping, and the `seconds` the model took."""
+
+
+def event_of(kind: Kind, question: Question, meta: Meta, *, reason: str = "") -> Event:
+    """Tell of a question, and what its answer cost or would have."""
+    tokens, seconds = meta.get("tokens"), meta.get("seconds")
+    counts: Mapping[str, object] = tokens if isinstance(tokens, Mapping) else {}
+    asked, said, cached = map(counts.get, ("input_tokens", "output_tokens", "cached_tokens"))
+    return Event(
+        kind,
+        1,
+        question.namespace,
+        question.model,
+        seconds if isinstance(seconds, float) else 0.0,
+        reason,
+        input_tokens=asked if isinstance(asked, int) else None,
+        output_tokens=said if isinstance(said, int) else None,
+        cached_tokens=cached if isinstance(cached, int) else None,
+    )
+
 
 def lookup_flow(
     question: Question,
@@ -108,18 +131,21 @@ def lookup_flow(
     """Look an answer up, wait for whoever is asking for it, or lead: then None is the outcome.
 
     What the store does not have is called for with `elsewhere`, if given: the outcome is a
-    Packed, which is then stored, or None.
+    Packed, which is then stored, or None. A miss is told when it is known what it cost: by
+    `save_flow` and `refuse_flow`.
     """
     (blob,) = yield Read((question.key,))
     answer = _open(blob, question, terms, decode)
     if answer is None and elsewhere is not None:
         packed: Packed | None = yield Call(elsewhere)
         if packed is not None:
-            answer = _open(packed[0], question, terms, decode)
-            yield Write({question.key: packed[0]}, packed[1])
+            blob = packed[0]
+            answer = _open(blob, question, terms, decode)
+            yield Write({question.key: blob}, packed[1])
     if answer is None:
-        answer = yield from _join(question, terms, decode)
-    yield Tell(Event("miss" if answer is None else "hit", 1, question.namespace, question.model))
+        blob, answer = yield from _join(question, terms, decode)
+    if answer is not None and blob is not None:
+        yield Tell(event_of("hit", question, entry.meta_of(blob)))
     return answer
 
 
@@ -130,14 +156,23 @@ def save_flow(question: Question, packed: Packed, flights: Flights) -> Generator
         stored = yield Write({question.key: blob}, expires)
     finally:
         _land(question, blob, flights)
+    yield Tell(event_of("miss", question, entry.meta_of(blob)))
     if stored:
-        yield Tell(Event("stored", 1, question.namespace, question.model))
+        yield Tell(event_of("stored", question, {}))
 
 
-def refuse_flow(question: Question, reason: str, flights: Flights) -> Generator[Step, Any, None]:
+def refuse_flow(
+    question: Question, reason: str, flights: Flights, meta: Meta = NOTHING_KNOWN
+) -> Generator[Step, Any, None]:
     """Tell why an answer is not stored, and let those who wait for it ask for themselves."""
     _land(question, NOT_SHARED, flights)
-    yield Tell(Event("refused", 1, question.namespace, question.model, reason=reason))
+    yield Tell(event_of("miss", question, meta))
+    yield Tell(event_of("refused", question, {}, reason=reason))
+
+
+def seconds_since_lookup(question: Question, flights: Flights) -> float:
+    """Tell how long ago the caller found nothing, 0 if nobody kept the time."""
+    return max((now() - flight.began for flight in flights.under_way((question.key,))), default=0.0)
 
 
 def _open(
@@ -149,7 +184,7 @@ def _open(
 
 def _join(
     question: Question, terms: Terms, decode: Decode[Answer]
-) -> Generator[Step, Any, Answer | None]:
+) -> Generator[Step, Any, tuple[bytes | None, Answer | None]]:
     """Lead a flight for the question, or wait for the one under way as long as it is led."""
     keys = (question.key,)
     patience = _PATIENCE
@@ -157,28 +192,28 @@ def _join(
     while patience and left > 0:
         for flight in terms.flights.under_way(keys):
             if not terms.leaders.may_wait():
-                return None
+                return None, None
             brought, left = yield from _await(flight, left, terms)
             blob = brought.get(question.key)
             if blob == NOT_SHARED:
-                return None
+                return None, None
             answer = _open(blob, question, terms, decode)
             if answer is not None:
-                return answer
+                return blob, answer
             patience -= 1
             break
         else:
             if not terms.leaders.may_lead():
-                return None
+                return None, None
             flight_of_mine = terms.flights.claim(keys)
             if flight_of_mine is not None:
                 return (yield from _lead(flight_of_mine, question, terms, decode))
-    return None
+    return None, None
 
 
 def _lead(
     flight: Flight, question: Question, terms: Terms, decode: Decode[Answer]
-) -> Generator[Step, Any, Answer | None]:
+) -> Generator[Step, Any, tuple[bytes | None, Answer | None]]:
     """Look once more, for the flight before this may just have landed; else stay in the lead."""
     brought: dict[str, bytes] | None = {}
     try:
@@ -187,9 +222,10 @@ def _lead(
         if answer is not None and blob is not None:
             brought = {question.key: blob}
         else:
+            flight.began = now()
             terms.leaders.lead(terms.flights, flight)
             brought = None
-        return answer
+        return blob, answer
     finally:
         if brought is not None:
             terms.flights.land(flight, brought)

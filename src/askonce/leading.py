@@ -6,13 +6,13 @@ that gave it.
 """
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from askonce.chat import NOT_SHARED, Packed, Question
+from askonce.chat import NOT_SHARED, NOTHING_KNOWN, Meta, Packed, Question, event_of
+from askonce.core import entry
 from askonce.core.flight import Flight, Flights
-from askonce.core.flow import Claim, Pause, Read, Release, Step, Tell, Wait, Write
-from askonce.events import Event
+from askonce.core.flow import Claim, Pause, Read, Release, Step, Tell, Wait, Write, now
 
 _LEADERS = 3
 """So many leaders may give up one after the other before all who wait ask for themselves."""
@@ -28,17 +28,21 @@ Answer = TypeVar("Answer")
 Open = Callable[[bytes | None], Answer | None]
 """Read an entry as an answer that may be given."""
 
+Found = tuple[Answer, bytes]
+"""An answer, and its entry."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lead:
     """Be the duty to ask; without a flight nobody waits, and nothing of it is due but the asking.
 
-    `leased` tells whether other processes wait, too.
+    `leased` tells whether other processes wait, too; `began` is in seconds since 1970.
     """
 
     question: Question
     flight: Flight | None = None
     leased: bool = False
+    began: float = field(default_factory=now, compare=False)
 
     def hold(self, pieces: int) -> None:
         """Note that the caller holds the piece of this number, 0 that we are at work again."""
@@ -57,24 +61,31 @@ def find_flow(
     """Look an answer up, wait up to `wait` seconds for whoever asks for it, else lead.
 
     Who leads already must not wait: if not `patient`, a lead without a flight is given where
-    others ask, for the caller to come back.
+    others ask, for the caller to come back. A miss is told when it is known what it cost: at the
+    end of the lead.
     """
-    told = (1, question.namespace, question.model)
     (blob,) = yield Read((question.key,))
+    found: Found[Answer] | None = _opened(blob, open_entry)
+    if found is None:
+        if not patient and flights.under_way((question.key,)):
+            return Lead(question)
+        outcome = yield from _join(question, open_entry, flights, wait, patient=patient)
+        if isinstance(outcome, Lead):
+            return outcome
+        found = outcome
+    answer, blob = found
+    yield Tell(event_of("hit", question, entry.meta_of(blob)))
+    return answer
+
+
+def _opened(blob: bytes | None, open_entry: Open[Answer]) -> Found[Answer] | None:
     answer = open_entry(blob)
-    if answer is not None:
-        yield Tell(Event("hit", *told))
-        return answer
-    if not patient and flights.under_way((question.key,)):
-        return Lead(question)
-    outcome = yield from _join(question, open_entry, flights, wait, patient=patient)
-    yield Tell(Event("miss" if isinstance(outcome, Lead) else "hit", *told))
-    return outcome
+    return None if answer is None or blob is None else (answer, blob)
 
 
 def _join(
     question: Question, open_entry: Open[Answer], flights: Flights, left: float, *, patient: bool
-) -> Generator[Step, Any, Answer | Lead]:
+) -> Generator[Step, Any, Found[Answer] | Lead]:
     keys = (question.key,)
     leaders = _LEADERS
     while leaders:
@@ -85,17 +96,17 @@ def _join(
         if left <= 0:
             break
         for other in flights.under_way(keys):
-            blob, left = yield from _follow(other, question, left)
+            blob, left = yield from follow_flow(other, question, left)
             if blob == NOT_SHARED:
                 return Lead(question)
-            answer = open_entry(blob)
-            if answer is not None:
-                return answer
+            found = _opened(blob, open_entry)
+            if found is not None:
+                return found
             leaders -= 1
     return Lead(question)
 
 
-def _follow(
+def follow_flow(
     flight: Flight, question: Question, left: float
 ) -> Generator[Step, Any, tuple[bytes | None, float]]:
     """Wait for a flight; give what it brought, NOT_SHARED for waiting in vain, and the time left.
@@ -116,7 +127,7 @@ def _follow(
 
 def _lead(
     flight: Flight, question: Question, open_entry: Open[Answer], flights: Flights, left: float
-) -> Generator[Step, Any, Answer | Lead]:
+) -> Generator[Step, Any, Found[Answer] | Lead]:
     """Claim the question among processes, and look once more before asking."""
     pause = _FIRST_POLL
     granted: tuple[str, ...] = ()
@@ -125,10 +136,10 @@ def _lead(
         while True:
             granted = tuple((yield Claim(flight.keys, kept=True)))
             (blob,) = yield Read(flight.keys)
-            answer = open_entry(blob)
-            if answer is not None and blob is not None:
-                brought = {question.key: blob}
-                return answer
+            found = _opened(blob, open_entry)
+            if found is not None:
+                brought = {question.key: found[1]}
+                return found
             if granted or left <= 0:
                 brought = None
                 return Lead(question, flight, leased=bool(granted))
@@ -151,20 +162,27 @@ def keep_flow(lead: Lead, packed: Packed, flights: Flights) -> Generator[Step, A
         stored = yield Write({question.key: blob}, expires)
     finally:
         yield from _end(lead, {question.key: blob}, flights)
+    yield Tell(event_of("miss", question, entry.meta_of(blob)))
     if stored:
-        yield Tell(Event("stored", 1, question.namespace, question.model))
+        yield Tell(event_of("stored", question, NOTHING_KNOWN))
 
 
-def refuse_flow(lead: Lead, reason: str, flights: Flights) -> Generator[Step, Any, None]:
+def refuse_flow(
+    lead: Lead, reason: str, flights: Flights, meta: Meta
+) -> Generator[Step, Any, None]:
     """Tell why a whole answer is not kept; those who wait ask for themselves."""
     question = lead.question
     yield from _end(lead, {question.key: NOT_SHARED}, flights)
-    yield Tell(Event("refused", 1, question.namespace, question.model, reason=reason))
+    yield Tell(event_of("miss", question, meta))
+    yield Tell(event_of("refused", question, NOTHING_KNOWN, reason=reason))
 
 
 def give_up_flow(lead: Lead, flights: Flights) -> Generator[Step, Any, None]:
     """Keep nothing of an answer that did not come to its end; the next in line leads."""
+    is_over = lead.flight is not None and lead.flight.landed.done()
     yield from _end(lead, {}, flights)
+    if not is_over:
+        yield Tell(event_of("miss", lead.question, NOTHING_KNOWN))
 
 
 def _end(lead: Lead, brought: dict[str, bytes], flights: Flights) -> Generator[Step, Any, None]:

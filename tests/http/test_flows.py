@@ -220,7 +220,7 @@ def elsewhere(flights):
 
 def saving(flights):
     lead = Lead(QUESTION, "miss", flights.claim([QUESTION.key]), leased=True)
-    return flows.save_flow(lead, entry(), NOW, flights), {}
+    return flows.save_flow(lead, Answer.unpack(entry(), QUESTION.binding), entry(), flights), {}
 
 
 def letting_go(flights):

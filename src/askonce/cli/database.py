@@ -80,10 +80,10 @@ class AnswerDatabase:
         if generations is None:
             raise Unreadable("its response is no answer that LangChain wrote, or not all of it")
         try:
-            payload, tokens = messages.encode(generations)
+            payload = messages.encode(generations)
         except messages.Refused as error:
             raise Unreadable(str(error)) from error
-        meta = {"model": question.model, "tokens": tokens}
+        meta = {"model": question.model, "tokens": messages.tokens_of(generations)}
         return question.pack(payload, meta, now=self._created, ttl=None)[0]
 
     def _rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:

@@ -118,6 +118,16 @@ def unpack(blob: bytes, *, with_meta: bool = True) -> Entry | None:
     return Entry(blob[start : start + payload_length], codec, created, expires, binding, meta)
 
 
+def meta_of(blob: bytes) -> dict[str, object]:
+    """Read the metadata of an entry that is known to be whole; {} if it has none."""
+    length = _HEADER.unpack_from(blob)[5]
+    try:
+        meta = json.loads(blob[HEADER_LENGTH : HEADER_LENGTH + length]) if length else {}
+    except ValueError:
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
 def times_of(start: bytes | memoryview) -> tuple[float, float] | None:
     """Read created and expires from the start of an entry, unchecked; None if it is none."""
     if len(start) < _TIMES.size:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -15,15 +16,17 @@ class Flight:
 
     `landed` gives the entries it brought; a key that is not among them was not answered. `held`
     numbers the piece of a stream that its leader's caller holds on to, 0 while there is none: as
-    long as that is so nothing is under way.
+    long as that is so nothing is under way. `began` is the leader's own note of when it asked, in
+    seconds since 1970; infinity if it took none.
     """
 
-    __slots__ = ("_owner", "held", "keys", "landed")
+    __slots__ = ("_owner", "began", "held", "keys", "landed")
 
     def __init__(self, keys: Iterable[str]) -> None:
         self.keys = tuple(keys)
         self.landed: Future[Mapping[str, bytes]] = Future()
         self.held = 0
+        self.began = math.inf
         self._owner = _current()
 
     def is_mine(self, *, blocking: bool) -> bool:

@@ -15,9 +15,10 @@ from askonce.errors import InputError
 from askonce.events import Observer, log
 from askonce.explain import Difference, Explanation, difference
 from askonce.http import explaining, flows, passing, tags
+from askonce.http.answer import Answer
 from askonce.http.control import Defaults, Policy, policy_of
 from askonce.http.exchange import Batch, Bypass, Exchange, Rules, understand
-from askonce.http.flows import Lead
+from askonce.http.flows import NOTHING_KNOWN, Lead, Spent
 from askonce.http.identity import Origin
 from askonce.stores import open_store
 from askonce.wire import Json
@@ -181,13 +182,15 @@ class HTTPCache:
         policy = exchange.policy
         return tags.epochs_of(policy.namespace, policy.tags, flow.now())
 
-    def saving(self, lead: Lead, blob: bytes, expires: float) -> flow.Flow:
-        """Keep an answer and hand it to all who wait for it."""
-        return flows.save_flow(lead, blob, expires, self.store.flights)
+    def saving(self, lead: Lead, answer: Answer, blob: bytes) -> flow.Flow:
+        """Keep an answer, packed in `blob`, and hand it to all who wait for it."""
+        return flows.save_flow(lead, answer, blob, self.store.flights)
 
-    def letting_go(self, lead: Lead, reason: str, *, ended: bool = False) -> flow.Flow:
+    def letting_go(
+        self, lead: Lead, reason: str, *, ended: bool = False, spent: Spent = NOTHING_KNOWN
+    ) -> flow.Flow:
         """Keep nothing; see `let_go_flow`."""
-        return flows.let_go_flow(lead, reason, self.store.flights, ended=ended)
+        return flows.let_go_flow(lead, reason, self.store.flights, ended=ended, spent=spent)
 
     def embedding(self, batch: Batch) -> flow.Flow:
         """Give the vectors of a batch, None where some are missing and may not be asked for.

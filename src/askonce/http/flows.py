@@ -6,20 +6,19 @@ from typing import Any
 
 from askonce.chat import NOT_SHARED, Question
 from askonce.core.flight import Flight, Flights
-from askonce.core.flow import Claim, Pause, Read, Release, Step, Tell, Wait, Write
-from askonce.events import Event
+from askonce.core.flow import Claim, Pause, Read, Release, Step, Tell, Write
+from askonce.events import Event, Kind
 from askonce.http.answer import Answer
 from askonce.http.control import Policy
 from askonce.http.tags import are_current
+from askonce.leading import follow_flow
+from askonce.wire import Usage
 
 STALE_FOR = 7 * 86400.0
 """Seconds that an answer may be kept beyond its end, for the stale-… directives."""
 
 _FIRST_POLL = 0.01
 _LAST_POLL = 0.1
-_LOOK_EVERY = 0.25
-_HELD_FOR = 4
-"""So many looks a follower waits for a leader whose caller does not read on."""
 _LEADERS = 3
 """So many leaders may fail one after the other before all who wait ask for themselves."""
 
@@ -33,6 +32,17 @@ class Terms:
     flights: Flights
     wait: float
     now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Hold what an answer cost, as far as its provider told."""
+
+    usage: Usage | None = None
+    seconds: float = 0.0
+
+
+NOTHING_KNOWN = Spent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +72,13 @@ Outcome = Found | Lead
 def find_flow(terms: Terms) -> Generator[Step, Any, Outcome]:
     """Look an answer up; wait for whoever is asking; else lead.
 
-    Who wants no answer but a new one, or none to be stored, leads by himself: without a flight.
+    A miss is told at its end, when it is known what it cost. Who wants no answer but a new one,
+    or none to be stored, leads by himself: without a flight.
     """
     question, policy = terms.question, terms.policy
     found = yield from _look(terms)
     if isinstance(found, Found) and not policy.no_cache:
-        yield Tell(Event("hit", 1, question.namespace, question.model))
+        yield Tell(_event("hit", question, found.answer))
         return found
     stale = found.answer if isinstance(found, Found) else found
     if policy.no_cache:
@@ -77,16 +88,13 @@ def find_flow(terms: Terms) -> Generator[Step, Any, Outcome]:
     else:
         outcome = yield from _join(terms)
     if isinstance(outcome, Found):
-        yield Tell(Event("hit", 1, question.namespace, question.model))
+        yield Tell(_event("hit", question, outcome.answer))
         return outcome
     outcome.stale = stale
     if stale and not policy.no_cache:
         outcome.reason = "stale"
-    try:
-        yield Tell(Event("miss", 1, question.namespace, question.model))
-    except BaseException:
-        yield from _give_up(outcome, None, terms.flights)
-        raise
+    if policy.only_if_cached:
+        yield Tell(_event("miss", question))
     return outcome
 
 
@@ -114,7 +122,7 @@ def _join(terms: Terms) -> Generator[Step, Any, Outcome]:
         if flight is not None:
             return (yield from _lead(flight, terms, left))
         for other in terms.flights.under_way(keys):
-            blob, left = yield from _follow(other, terms.question, left)
+            blob, left = yield from follow_flow(other, terms.question, left)
             answer = Answer.unpack(blob, terms.question.binding)
             if answer is not None and _is_young(answer, terms):
                 return Found(answer, collapsed=True)
@@ -122,24 +130,6 @@ def _join(terms: Terms) -> Generator[Step, Any, Outcome]:
                 return Lead(terms.question)
             leaders -= 1
     return Lead(terms.question)
-
-
-def _follow(
-    flight: Flight, question: Question, left: float
-) -> Generator[Step, Any, tuple[bytes | None, float]]:
-    """Wait for a flight; give what it brought, NOT_SHARED for waiting in vain, and the time left.
-
-    A leader whose caller does not read on may be waiting for us in turn.
-    """
-    seen = looks = 0
-    while left > 0 and looks < _HELD_FOR:
-        landed = yield Wait(flight, min(left, _LOOK_EVERY))
-        if landed is not None:
-            return landed.get(question.key), left
-        left -= _LOOK_EVERY
-        looks = looks + 1 if flight.held and flight.held == seen else 0
-        seen = flight.held
-    return NOT_SHARED, left
 
 
 def _lead(flight: Flight, terms: Terms, left: float) -> Generator[Step, Any, Outcome]:
@@ -191,28 +181,45 @@ def _is_young(answer: Answer, terms: Terms) -> bool:
 
 
 def save_flow(
-    lead: Lead, blob: bytes, expires: float, flights: Flights
+    lead: Lead, answer: Answer, blob: bytes, flights: Flights
 ) -> Generator[Step, Any, None]:
     """Store an answer, hand it to all who wait, and let others ask again."""
     stored = False
     try:
-        stored = yield Write({lead.question.key: blob}, expires + STALE_FOR)
+        stored = yield Write({lead.question.key: blob}, answer.expires + STALE_FOR)
     finally:
         yield from _give_up(lead, blob, flights)
+    yield Tell(_event("miss", lead.question, answer))
     if stored:
-        yield Tell(Event("stored", 1, lead.question.namespace, lead.question.model))
+        yield Tell(_event("stored", lead.question))
 
 
 def let_go_flow(
-    lead: Lead, reason: str, flights: Flights, *, ended: bool
+    lead: Lead, reason: str, flights: Flights, *, ended: bool, spent: Spent = NOTHING_KNOWN
 ) -> Generator[Step, Any, None]:
     """Keep nothing, for this reason.
 
     If the answer came to its end, those who wait ask for themselves, all at once; else the next
-    in line leads.
+    in line leads. `spent` is what the answer cost all the same.
     """
     yield from _give_up(lead, NOT_SHARED if ended else None, flights)
+    yield Tell(_event("miss", lead.question, spent))
     yield Tell(Event("refused", 1, lead.question.namespace, lead.question.model, reason=reason))
+
+
+def _event(kind: Kind, question: Question, spent: Spent | Answer = NOTHING_KNOWN) -> Event:
+    """Tell of a question, and what its answer cost or would have."""
+    usage = spent.usage
+    return Event(
+        kind,
+        1,
+        question.namespace,
+        usage.model if usage and usage.model else question.model,
+        spent.seconds,
+        input_tokens=usage.input if usage else None,
+        output_tokens=usage.output if usage else None,
+        cached_tokens=usage.cached if usage else None,
+    )
 
 
 def _give_up(lead: Lead, blob: bytes | None, flights: Flights) -> Generator[Step, Any, None]:

@@ -76,10 +76,10 @@ class Recording:
             self.refuse(str(error))
             return None
         self.ended = True
+        self.usage = self._wire.usage(reply)
         shortfall = self._wire.shortfall(reply)
         if shortfall is not None and shortfall not in self._keep:
             self.refuse(f"{shortfall}: {SHORTFALLS[shortfall]}")
             return None
-        self.usage = self._wire.usage(reply)
         self.reply = reply
         return content

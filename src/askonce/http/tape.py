@@ -10,7 +10,7 @@ from askonce.http import passing
 from askonce.http.answer import Answer, Form
 from askonce.http.cache import HTTPCache
 from askonce.http.exchange import Exchange
-from askonce.http.flows import Lead
+from askonce.http.flows import Lead, Spent
 from askonce.http.recording import TOO_LONG, Recording
 
 Decode = Callable[[Any, list[bytes]], Iterable[bytes]]
@@ -106,11 +106,14 @@ class Tape:
             recording.refuse(f"the answer could not be kept: {error!r}")
             kept = None
         if kept is None:
-            return self.cache.letting_go(self._lead, recording.reason, ended=recording.ended)
+            spent = Spent(recording.usage, seconds)
+            return self.cache.letting_go(
+                self._lead, recording.reason, ended=recording.ended, spent=spent
+            )
         return self.cache.saving(self._lead, *kept)
 
-    def _answer(self, seconds: float, *, whole: bool) -> tuple[bytes, float] | None:
-        """Give the entry and its end, None if there is nothing to keep."""
+    def _answer(self, seconds: float, *, whole: bool) -> tuple[Answer, bytes] | None:
+        """Give the answer and its entry, None if there is nothing to keep."""
         recording, exchange = self._recording, self._exchange
         content = recording.finish(whole=whole)
         if content is None:
@@ -132,4 +135,4 @@ class Tape:
             recording.form == "events" and exchange.wants_usage,
             seconds,
         )
-        return answer.pack(self._lead.question.binding), answer.expires
+        return answer, answer.pack(self._lead.question.binding)

@@ -16,7 +16,7 @@ from langchain_core.outputs import (
 )
 from pydantic import BaseModel, Field
 
-from askonce.integrations.langchain.messages import MESSAGES, Refused, decode, encode
+from askonce.integrations.langchain.messages import MESSAGES, Refused, decode, encode, tokens_of
 
 PLAIN = st.recursive(
     st.none()
@@ -68,7 +68,7 @@ def unmarked(generation):
 
 
 def through(*generations):
-    return decode(encode(generations)[0])
+    return decode(encode(generations))
 
 
 @given(MESSAGE, st.none() | DICTS)
@@ -139,12 +139,12 @@ def test_every_message_type_is_in_the_table_under_its_own_name():
 def test_the_tokens_of_all_generations_are_counted():
     usage = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "total_cost": 0}
     generation = ChatGeneration(message=AIMessage("x", usage_metadata=usage))
-    assert encode([generation, generation])[1] == {
+    assert tokens_of([generation, generation]) == {
         "input_tokens": 2,
         "output_tokens": 4,
         "total_tokens": 6,
     }
-    assert encode([Generation(text="x")])[1] == {}
+    assert tokens_of([Generation(text="x")]) == {}
 
 
 def test_parsed_output_that_has_aliases_can_be_made_again():
@@ -199,7 +199,7 @@ def test_what_is_no_answer_is_none(payload):
 
 def test_the_stored_form():
     message = AIMessage("hi", response_metadata={"model_name": "m"}, id="1")
-    payload, _ = encode([ChatGeneration(message=message, generation_info={"a": 1})])
+    payload = encode([ChatGeneration(message=message, generation_info={"a": 1})])
     assert json.loads(payload) == {
         "generations": [
             {

@@ -69,7 +69,7 @@ class Whole:
         self._generations = generations
 
     def payload(self) -> bytes:
-        return messages.encode(self._generations)[0]
+        return messages.encode(self._generations)
 
     def tokens(self) -> Tokens:
         return messages.tokens_of(self._generations)
@@ -110,7 +110,7 @@ class Recording:
             raise Refused(self._refusal)
         if not self._parts:
             raise Refused("the answer is empty")
-        whole, _ = messages.encode([self.shown()])
+        whole = messages.encode([self.shown()])
         return b'%s,"chunks":%s}' % (whole[:-1], self._written().encode())
 
     def tokens(self) -> Tokens:

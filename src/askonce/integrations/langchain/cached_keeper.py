@@ -9,8 +9,8 @@ from typing import Any, Self, TypeGuard, TypeVar
 
 from langchain_core.outputs import ChatGeneration, Generation
 
-from askonce.chat import Decode, Question
-from askonce.core import flow, policy
+from askonce.chat import Decode, Question, event_of
+from askonce.core import entry, flow, policy
 from askonce.core.store import Store
 from askonce.errors import InputError
 from askonce.events import Event, Observer
@@ -155,25 +155,29 @@ class Keeper:
         payload = question.unpack(blob, now=flow.now())
         found = None if payload is None else decode(payload)
         if found is not None:
-            yield flow.Tell(Event("hit", 1, question.namespace, question.model))
+            yield flow.Tell(event_of("hit", question, entry.meta_of(blob)))
         return found
 
     def keeping(self, lead: Lead, finished: Finished) -> flow.Flow:
         """Keep an answer that has come to its end, unless something speaks against it."""
         question = lead.question
+        meta = {
+            "model": question.model,
+            "tokens": finished.tokens(),
+            "seconds": round(flow.now() - lead.began, 4),
+        }
         try:
             payload = finished.payload()
             objection = self._objection(finished.shown())
         except Refused as refused:
-            yield from refuse_flow(lead, str(refused), self.store.flights)
+            yield from refuse_flow(lead, str(refused), self.store.flights, meta)
             return
         except BaseException:
             yield from give_up_flow(lead, self.store.flights)
             raise
         if objection:
-            yield from refuse_flow(lead, objection, self.store.flights)
+            yield from refuse_flow(lead, objection, self.store.flights, meta)
             return
-        meta = {"model": question.model, "tokens": finished.tokens()}
         packed = question.pack(payload, meta, now=flow.now(), ttl=self.ttl)
         yield from keep_flow(lead, packed, self.store.flights)
 

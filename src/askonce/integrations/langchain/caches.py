@@ -126,8 +126,8 @@ class StoreCache(BaseCache):
             return None
         payload = question.unpack(blob, now=flow.now())
         found = None if payload is None else messages.decode(payload)
-        if found is not None:
-            flow.tell(self._observe, Event("hit", 1, question.namespace, question.model))
+        if found is not None and blob is not None:
+            flow.tell(self._observe, chat.event_of("hit", question, entry.meta_of(blob)))
         return found
 
     def _lookup_flow(
@@ -149,16 +149,19 @@ class StoreCache(BaseCache):
             yield flow.Tell(Event("refused", 1, self.namespace, question.model, reason=reason))
             return
         flights = self.store.flights
+        seconds = chat.seconds_since_lookup(question, flights)
+        meta = _meta_of(question, generations, seconds)
         try:
-            packed = self._pack(question, generations)
+            packed = self._pack(question, generations, meta)
         except messages.Refused as refusal:
-            yield from chat.refuse_flow(question, str(refusal), flights)
+            yield from chat.refuse_flow(question, str(refusal), flights, meta)
         else:
             yield from chat.save_flow(question, packed, flights)
 
-    def _pack(self, question: Question, generations: Sequence[Generation]) -> Packed:
-        payload, tokens = messages.encode(generations)
-        meta = {"model": question.model, "tokens": tokens}
+    def _pack(
+        self, question: Question, generations: Sequence[Generation], meta: chat.Meta
+    ) -> Packed:
+        payload = messages.encode(generations)
         return question.pack(payload, meta, now=flow.now(), ttl=self.ttl)
 
     def _identify(self, prompt: str, llm_string: str) -> Question | prompts.Unidentified:
@@ -177,6 +180,16 @@ class StoreCache(BaseCache):
 
     async def _aelsewhere(self, missing: Any) -> Packed | None:
         return await asyncio.to_thread(self._elsewhere, missing)
+
+
+def _meta_of(
+    question: Question, generations: Sequence[Generation], seconds: float
+) -> dict[str, object]:
+    return {
+        "model": question.model,
+        "tokens": messages.tokens_of(generations),
+        "seconds": round(seconds, 4),
+    }
 
 
 class InMemoryCache(StoreCache):
@@ -273,7 +286,9 @@ class SQLiteCache(StoreCache):
             if table is None or retired is None:
                 return None
             generations = table.find(prompt, llm_string, after=int(retired))
-            return self._pack(question, generations) if generations else None
+            if not generations:
+                return None
+            return self._pack(question, generations, _meta_of(question, generations, 0.0))
         except StoreError as error:
             flow.tell(self._observe, Event("store_failed", error=error))
         except messages.Refused:

@@ -82,8 +82,8 @@ class Refused(Exception):  # noqa: N818  it is an outcome, and never leaves this
     """Say why an answer cannot be stored."""
 
 
-def encode(generations: Sequence[Generation]) -> tuple[bytes, dict[str, int]]:
-    """Write generations as JSON; give it and the tokens they took. Raises Refused."""
+def encode(generations: Sequence[Generation]) -> bytes:
+    """Write generations as JSON. Raises Refused."""
     records = [record_of(generation) for generation in generations]
     if not records:
         raise Refused("the answer is empty")
@@ -91,7 +91,7 @@ def encode(generations: Sequence[Generation]) -> tuple[bytes, dict[str, int]]:
     payload = _fast_json(answer)
     if payload is None:
         payload = _exact_json(answer)
-    return payload, tokens_of(generations)
+    return payload
 
 
 def _fast_json(answer: dict[str, Any]) -> bytes | None:
@@ -291,4 +291,8 @@ def tokens_of(generations: Iterable[Generation]) -> dict[str, int]:
             count = cast("Mapping[str, object]", usage).get(name)
             if isinstance(count, int):
                 tokens[name] = tokens.get(name, 0) + count
+        details = usage.get("input_token_details") if usage else None
+        cached = details.get("cache_read") if isinstance(details, Mapping) else None
+        if isinstance(cached, int):
+            tokens["cached_tokens"] = tokens.get("cached_tokens", 0) + cached
     return tokens
