@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,6 +34,8 @@ TITLE = "Chat answers: hits, misses, and the limit"
 PACKAGES = ("openai", "httpx2", "langchain-core")
 _ROOT = Path(__file__).parent.parent
 _LITELLM = ".cache/bench-litellm"
+_STREAMS = 20
+"""Each takes a while of waiting for the server: one alone tells little."""
 
 MESSAGES = [
     {"role": "system", "content": "You answer briefly. " * 20},
@@ -197,25 +200,35 @@ def _first_byte(stack: ExitStack) -> Contest:
     stack.callback(server.terminate)
     address = server.stdout.readline().strip()
     turn = itertools.count()
+    clients = {
+        name: openai.OpenAI(api_key="none", base_url=address, http_client=stack.enter_context(http))
+        for name, http in (
+            ("SDK alone", httpx2.Client()),
+            ("askonce, memory", askonce.http_client("memory://")),
+        )
+    }
 
-    def ask(http: httpx2.Client) -> Callable[[object], object]:
-        client = openai.OpenAI(api_key="none", base_url=address, http_client=http)
-
-        def work(_: object) -> None:
+    def first_bytes(contender: Contender) -> float:
+        """Time the way to the first chunk alone; the rest is read, so that connections stay."""
+        create = clients[contender.name].chat.completions.create
+        seconds = 0.0
+        for _ in range(_STREAMS):
             question = [{"role": "user", "content": f"question {next(turn)}"}]
-            stream = client.chat.completions.create(model="m", messages=question, stream=True)
-            next(iter(stream))
-            stream.close()
+            begin = time.perf_counter()
+            stream = create(model="m", messages=question, stream=True)
+            next(stream)
+            seconds += time.perf_counter() - begin
+            for _ in stream:
+                pass
+        return seconds
 
-        return work
-
-    plain = stack.enter_context(httpx2.Client())
-    ours = stack.enter_context(askonce.http_client("memory://"))
     return Contest(
         "First byte of a streamed answer that is not stored",
         "µs",
-        [Contender("SDK alone", ask(plain)), Contender("askonce, memory", ask(ours))],
+        [Contender(name, lambda _: None) for name in clients],
         [Comparison("askonce, memory", "SDK alone", 1 / 1.02)],
+        units=_STREAMS,
+        measure=first_bytes,
     )
 
 
