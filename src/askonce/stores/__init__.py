@@ -1,7 +1,9 @@
 """Stores by URL: one row a scheme, each backend one file that is imported when first used."""
 
 import importlib
+import math
 import os
+import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ SCHEMES: Mapping[str, str] = {
     "file": "askonce.stores.file:FileStore",
     "sqlite": "askonce.stores.sqlite:SQLiteStore",
     "lmdb": "askonce.stores.lmdb:LMDBStore",
+    "postgres": "askonce.stores.postgres:PostgresStore",
+    "postgresql": "askonce.stores.postgres:PostgresStore",
 }
 
 
@@ -39,12 +43,20 @@ class Location:
         scheme, separator, rest = url.partition("://")
         if not separator or not scheme:
             raise InputError(
-                f"{url!r} is not a store URL; write for example 'sqlite:///cache.db', "
+                f"{_hide(url)!r} is not a store URL; write for example 'sqlite:///cache.db', "
                 f"'file:///folder' or 'memory://' (known: {', '.join(sorted(SCHEMES))})"
             )
         path, _, query = rest.partition("?")
         options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
         return cls(url, scheme.lower(), urllib.parse.unquote(path), options)
+
+    @property
+    def shown(self) -> str:
+        """Give the URL as it may be shown: without user and password."""
+        return _hide(self.url)
+
+    def __repr__(self) -> str:
+        return f"Location({self.shown!r})"
 
     def file_path(self) -> Path:
         """Give the path on this machine: `scheme:///relative` or `scheme:////absolute`.
@@ -53,20 +65,20 @@ class Location:
         """
         if not self.path.startswith("/"):
             raise InputError(
-                f"{self.url!r} has two slashes; write {self.scheme}:///relative/path "
+                f"{self.shown!r} has two slashes; write {self.scheme}:///relative/path "
                 f"or {self.scheme}:////absolute/path"
             )
         name = self.path[1:]
         if not name:
-            raise InputError(f"{self.url!r} names no path")
+            raise InputError(f"{self.shown!r} names no path")
         try:
             path = Path(name).expanduser()
         except RuntimeError as error:
-            raise InputError(f"{self.url!r}: {error}") from None
+            raise InputError(f"{self.shown!r}: {error}") from None
         first = path.parts[0] if len(path.parts) > 1 and not name.startswith("./") else ""
         if first and not Path(first).exists() and Path(os.sep, first).is_dir():
             raise InputError(
-                f"{self.url!r} means the relative path {str(path)!r}, and there is no {first!r} "
+                f"{self.shown!r} means the relative path {str(path)!r}, and there is no {first!r} "
                 f"here. Write {self.scheme}:////{path} for the absolute path, "
                 f"or {self.scheme}:///./{path} if the relative one is meant"
             )
@@ -77,7 +89,7 @@ class Location:
         for name in self.options:
             if name not in known:
                 raise InputError(
-                    f"{self.url!r}: unknown option {name!r}; "
+                    f"{self.shown!r}: unknown option {name!r}; "
                     f"{self.scheme} stores have {', '.join(known) or 'no options'}"
                 )
 
@@ -86,9 +98,25 @@ class Location:
         text = self.options.get(name)
         return default if text is None else parse_size(text)
 
+    def seconds_option(self, name: str, default: float) -> float:
+        """Read an option that is a number of seconds above 0."""
+        text = self.options.get(name)
+        try:
+            seconds = default if text is None else float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < math.inf:
+            raise InputError(f"{name} is {text!r}; give a number of seconds above 0, like 0.2")
+        return seconds
+
     def limit_option(self) -> int | None:
         """Read the option `max_bytes`, None if it is not there."""
         return self.size_option("max_bytes", 0) if "max_bytes" in self.options else None
+
+
+def _hide(url: str) -> str:
+    """Hide the user and password in a URL, also in one inside another, and rather too much."""
+    return re.sub(r"(?<=://)(?!/).*@", "***@", url, flags=re.DOTALL)
 
 
 _UNITS = {"": 1, "B": 1} | {
@@ -149,6 +177,6 @@ def _backend(location: Location) -> type[Openable]:
             ) from error
         return loaded
     raise InputError(
-        f"{location.url!r}: unknown kind of store {location.scheme!r}; "
+        f"{location.shown!r}: unknown kind of store {location.scheme!r}; "
         f"known are {', '.join(sorted(SCHEMES))}"
     )
