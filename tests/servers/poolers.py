@@ -129,7 +129,10 @@ max_client_conn = 200
         if as_nobody:
             shutil.chown(path, **as_nobody)
     process = subprocess.Popen(
-        [PGBOUNCER, folder / "ini"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **as_nobody
+        [PGBOUNCER, folder / "ini"],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        **as_nobody,
     )
     try:
         deadline = time.monotonic() + 30

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import pathlib
 import shutil
@@ -24,6 +25,10 @@ _SETTINGS = {
     "max_connections": "60",
     "log_min_messages": "fatal",
 }
+PATIENT = {"lookup_timeout": 30.0, "timeout": 60.0}
+"""Deadlines for tests that are not about them: the machine may be busy."""
+
+_numbers = itertools.count()
 # A user named locked must show a password; all others are trusted.
 _RULES = "host all locked 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
 
@@ -61,13 +66,17 @@ class PostgresServer:
         self._programs = self._reachable(programs)
         self._data = self.folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
-        self._run("initdb", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C")
+        self._run(
+            "initdb", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C"
+        )
         (self._data / "pg_hba.conf").write_text(_RULES)
 
     def _reachable(self, programs: pathlib.Path) -> pathlib.Path:
         """Copy the programs to where nobody may read them, if they are in somebody's home."""
         try:
-            subprocess.run([programs / "initdb", "-V"], check=True, capture_output=True, **self.process_user)
+            subprocess.run(
+                [programs / "initdb", "-V"], check=True, capture_output=True, **self.process_user
+            )
         except PermissionError:
             copied = self.folder / "install"
             shutil.copytree(programs.parent, copied, symlinks=True)
@@ -76,7 +85,9 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [self._programs / program, "-D", self._data, *arguments]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, **self.process_user)
+        done = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, **self.process_user
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
     def start(self, **settings: str) -> None:
@@ -171,3 +182,9 @@ def each_postgres(request) -> Iterator[PostgresServer]:
     """Give a server of each version."""
     with running(binaries()[request.param]) as server:
         yield server
+
+
+@pytest.fixture
+def table() -> str:
+    """Name a table of the test's own."""
+    return f"entries_{next(_numbers)}"
