@@ -242,7 +242,12 @@ class Watched:
         self._settings = pathlib.Path(tempfile.mkdtemp(prefix="sentinel-")) / "sentinel.conf"
         self.sentinel = RedisServer(program)
         self.sentinel._command += [str(self._settings), "--sentinel"]
-        self.sentinel._flags = ["--port", str(self.sentinel.port), "--dir", str(self.sentinel.folder)]
+        self.sentinel._flags = [
+            "--port",
+            str(self.sentinel.port),
+            "--dir",
+            str(self.sentinel.folder),
+        ]
 
     def start(self) -> None:
         self._settings.write_text(
