@@ -172,3 +172,31 @@ def test_claims_that_cannot_be_had_do_not_stop_a_call(pair):
     assert "store_failed" in [event.kind for event in events]
     cache.embed(["a"])
     assert asked == ["a"]
+
+
+def test_what_is_released_while_it_is_renewed_is_not_held_again():
+    """Some backends give a key that is free to whoever renews it."""
+    held: set[str] = set()
+    renewing, released = threading.Event(), threading.Event()
+
+    class Reviving(Leases):
+        def take(self, keys, holder, seconds):
+            held.update(keys)
+            return list(keys)
+
+        def renew(self, keys, holder, seconds):
+            renewing.set()
+            assert released.wait(20)
+            held.update(keys)
+
+        def drop(self, keys, holder):
+            held.difference_update(keys)
+
+    reviving = Reviving(seconds=0.03)
+    reviving.claim(["a"])
+    assert renewing.wait(20)
+    reviving.release(["a"])
+    renewer = reviving._renewer
+    released.set()
+    renewer.join(20)
+    assert not held

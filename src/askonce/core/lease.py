@@ -93,6 +93,13 @@ class Leases(ABC):
         """Release without blocking the event loop."""
         await asyncio.to_thread(self.release, keys)
 
+    def _drop_released(self, renewed: Sequence[str]) -> None:
+        """Drop what was released while it was being renewed, which may have revived it."""
+        with self._lock:
+            released = [key for key in renewed if key not in self._held]
+        if released:
+            self.drop(released, self._holder)
+
     def _release_unwanted(self, claiming: "asyncio.Future[list[str]]") -> None:
         if not claiming.cancelled() and claiming.exception() is None:
             with contextlib.suppress(Exception):
@@ -110,3 +117,4 @@ class Leases(ABC):
             # A renewal that fails lets the lease lapse: others will ask too, nothing worse.
             with contextlib.suppress(Exception):
                 self.renew(held, self._holder, self.seconds)
+                self._drop_released(held)
