@@ -12,6 +12,7 @@ The servers are real ones on this machine: Redis 8, Valkey 9, three masters of a
 """
 
 import contextlib
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -120,7 +121,7 @@ def _stores(stack: ExitStack) -> Iterator[tuple[str, tuple[str, Callable[..., Re
     cluster = RedisCluster(PROGRAMS["redis8"])
     stack.callback(cluster.remove)
     cluster.start()
-    client = redis.RedisCluster(port=cluster.nodes[0].port)
+    client = redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port)
     yield "Redis cluster", (cluster.url(f"/?{_LONG}"), _mget(client))
     postgres = PostgresServer(binaries()["18"])
     stack.callback(postgres.remove)
@@ -129,6 +130,7 @@ def _stores(stack: ExitStack) -> Iterator[tuple[str, tuple[str, Callable[..., Re
     yield "Postgres 18", (url, lambda stack, entries: _select(stack, postgres.url(), entries))
     s3 = S3Server()
     stack.callback(s3.stop)
+    os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
     bucket = s3.make_bucket("bench")
     url = s3.url(bucket, lookup_timeout="30", timeout="60")
     yield "S3", (url, lambda _, entries: _get(s3, bucket, entries))
@@ -162,8 +164,6 @@ def _get(s3: S3Server, bucket: str, entries: dict[str, bytes]) -> Read:
         bucket,
         endpoint=s3.endpoint,
         region="us-east-1",
-        access_key_id="a",
-        secret_access_key="a",
         client_options={"allow_http": True},
     )
     obstore.put(store, "bare", b"".join(entries.values()))
