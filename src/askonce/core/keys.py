@@ -22,6 +22,9 @@ from askonce.errors import InputTypeError
 VERSION = b"askonce:1"
 """Part of every digest: a new way of encoding identities makes new keys."""
 
+RESERVED = "~askonce/"
+"""Begins keys that are for a store's own use; no namespace is called that."""
+
 _PLAIN_SEGMENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _NOT_IN_SEGMENT = re.compile(r"[^a-z0-9._-]+")
 

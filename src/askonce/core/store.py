@@ -11,6 +11,7 @@ from typing import Self
 
 from askonce.core import entry
 from askonce.core.entry import NEVER
+from askonce.core.finding import Finding
 from askonce.core.flight import Flights
 from askonce.core.lease import Leases
 from askonce.events import Event
@@ -118,6 +119,16 @@ class Store(ABC):
 
     def vacuum(self) -> None:  # noqa: B027  most engines need none
         """Give back the space of what was deleted, as far as the engine holds on to it."""
+
+    def flush(self) -> None:  # noqa: B027  most write at once
+        """Bring what was written to where it stays, if a layer holds on to it."""
+
+    def diagnose(self) -> list[Finding]:
+        """Tell what only the engine knows of its version, its settings and its limits.
+
+        For people who want to know what is wrong; it asks whatever takes no more than a look.
+        """
+        return []
 
     def _batches(self, prefix: str) -> Iterator[list[str]]:
         keys = self.keys(prefix)
