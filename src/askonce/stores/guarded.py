@@ -18,6 +18,7 @@ from collections.abc import (
 
 from askonce.core.breaker import Breaker
 from askonce.core.entry import NEVER
+from askonce.core.finding import Finding
 from askonce.core.lease import Leases
 from askonce.core.store import Store
 from askonce.errors import InputError, StoreError, StoreRefusedError, StoreUnavailableError
@@ -169,6 +170,14 @@ class Guarded(Store):
     def vacuum(self) -> None:
         with self.working():
             self.store.vacuum()
+
+    def flush(self) -> None:
+        with self.working():
+            self.store.flush()
+
+    def diagnose(self) -> list[Finding]:
+        with self.working():
+            return self.store.diagnose()
 
     def close(self) -> None:
         self.store.close()
