@@ -15,10 +15,12 @@ from pathlib import Path
 
 from askonce.core import entry
 from askonce.core.entry import NEVER
+from askonce.core.finding import Finding
 from askonce.core.lease import Leases
 from askonce.core.store import Store
 from askonce.errors import StoreError
 from askonce.stores import Location
+from askonce.stores.diagnosis import disk_of
 from askonce.stores.file_usage import Usage, blocks, size_of
 from askonce.stores.sqlite_leases import SQLiteLeases
 from askonce.stores.usage import check_limit, fitting, refuse_the_rest
@@ -153,6 +155,9 @@ class FileStore(Store):
             if folder != str(self.root) and not folder.startswith(str(self._work)):
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
+
+    def diagnose(self) -> list[Finding]:
+        return disk_of(self.root, needs_locks=False)
 
     def close(self) -> None:
         """Let go of the leases and the total; no other file stays open."""

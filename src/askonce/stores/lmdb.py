@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 
 from askonce.core import entry
 from askonce.core.entry import NEVER
+from askonce.core.finding import Finding
 from askonce.core.keys import utf8, utf8_each
 from askonce.core.lease import Leases
 from askonce.core.store import Store
-from askonce.errors import MissingExtraError, StoreError
+from askonce.errors import MissingExtraError, StoreError, StoreRefusedError
 from askonce.stores import Location
+from askonce.stores.diagnosis import disk_of
 from askonce.stores.sqlite_leases import SQLiteLeases
 from askonce.stores.usage import Touches, check_limit, fitting, refuse_the_rest
 
@@ -31,6 +33,7 @@ T = TypeVar("T")
 
 _PAGE = 1000
 _MAX_KEY = 511
+_NEARLY_FULL = 0.9
 _FIRST_KEY = b"\2"
 """What is before it is the name of the tree beside the first."""
 
@@ -151,6 +154,20 @@ class LMDBStore(Store):
         except (lmdb.Error, OSError) as error:
             raise StoreError(f"cannot vacuum {self.path}: {error}") from error
 
+    def diagnose(self) -> list[Finding]:
+        used, limit = self.size(), self._with(lambda environment: environment.info()["map_size"])
+        full = used > _NEARLY_FULL * limit
+        return [
+            Finding("version", f"LMDB {'.'.join(map(str, lmdb.version()))}"),
+            Finding(
+                "map_size",
+                f"{used / 2**20:,.0f} MiB of {limit / 2**20:,.0f} MiB are used",
+                "doubtful" if full else "fine",
+                "open the store with a larger map_size" if full else "",
+            ),
+            *disk_of(self.path, needs_locks=True),
+        ]
+
     def close(self) -> None:
         if not self._closed:
             self._touches.flush()
@@ -265,8 +282,8 @@ def _reclaim(environment: Any, keys: Sequence[bytes], now: float) -> int:
     return count
 
 
-def _no_key(key: bytes) -> StoreError:
-    return StoreError(
+def _no_key(key: bytes) -> StoreRefusedError:
+    return StoreRefusedError(
         f"LMDB keys have 1 to {_MAX_KEY} bytes and begin with no control character; "
         f"{key[:60].decode(errors='replace')!r}… has {len(key)}"
     )

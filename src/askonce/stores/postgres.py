@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from askonce.core.entry import NEVER
+from askonce.core.finding import Finding
 from askonce.core.lease import Leases
 from askonce.core.store import Store
 from askonce.errors import InputError, MissingExtraError, StoreRefusedError
@@ -19,6 +20,7 @@ except ImportError as error:
     raise MissingExtraError("psycopg", "postgres", "the store postgresql://") from error
 
 from askonce.stores.guarded import LOOKUP_TIMEOUT, TIMEOUT, Guarded
+from askonce.stores.postgres_diagnosis import findings_of
 from askonce.stores.postgres_flows import Asking, Flows
 from askonce.stores.postgres_leases import PostgresLeases
 from askonce.stores.postgres_link import Limits
@@ -142,6 +144,9 @@ class PostgresStore(Store):
 
     async def avacuum(self) -> None:
         await self._arun(self._flows.vacuum())
+
+    def diagnose(self) -> list[Finding]:
+        return findings_of(self._server.ask, self._tables, self._work)
 
     def close(self) -> None:
         self._server.close()

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
 from askonce.core.entry import NEVER
+from askonce.core.finding import Finding
 from askonce.core.keys import utf8, utf8_each
 from askonce.core.lease import Leases
 from askonce.core.store import Store
@@ -20,6 +21,7 @@ except ImportError as error:
     raise MissingExtraError("redis", "redis", "the store redis://") from error
 
 from askonce.stores.redis_address import TLS_OPTIONS, Address, Node
+from askonce.stores.redis_diagnosis import findings_of
 from askonce.stores.redis_errors import check
 from askonce.stores.redis_leases import RedisLeases
 from askonce.stores.redis_server import RedisServer
@@ -132,6 +134,9 @@ class RedisStore(Store):
 
     async def avacuum(self) -> None:
         return
+
+    def diagnose(self) -> list[Finding]:
+        return findings_of(self._server)
 
     def close(self) -> None:
         self._close_leases()

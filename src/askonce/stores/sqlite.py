@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from askonce.core.entry import NEVER
+from askonce.core.finding import Finding
 from askonce.core.lease import Leases
 from askonce.core.store import Store
 from askonce.errors import StoreError
 from askonce.stores import Location
 from askonce.stores.database import LOG_BYTES, Database, create, persist, write
+from askonce.stores.diagnosis import disk_of
+from askonce.stores.sqlite_diagnosis import findings_of
 from askonce.stores.sqlite_leases import SQLiteLeases
 from askonce.stores.sqlite_usage import Usage
 from askonce.stores.usage import check_limit, fitting, refuse_the_rest
@@ -170,6 +173,9 @@ class SQLiteStore(Store):
     def vacuum(self) -> None:
         """Write the file anew without gaps; others may read meanwhile, and wait to write."""
         self._database.run(_vacuum)
+
+    def diagnose(self) -> list[Finding]:
+        return [*self._database.run(findings_of), *disk_of(self.path, needs_locks=True)]
 
     def close(self) -> None:
         if self._usage is not None:
