@@ -56,10 +56,10 @@ def verify(store: Store, *, repair: bool = False, progress: Progress = lambda _:
     report = Report()
     for keys in _batches(store.keys()):
         found: dict[str, tuple[bytes, str]] = {}
-        for key, value in zip(keys, _read(store, keys), strict=True):
+        for key, value in zip(keys, read_each(store, keys), strict=True):
             if isinstance(value, StoreError):
                 report.damaged.append(Damage(key, f"it cannot be read: {value}"))
-            elif value is not None and (reason := _damage_of(value)):
+            elif value is not None and (reason := damage_of(value)):
                 found[key] = (value, reason)
             elif value is not None and value.startswith(entry.MAGIC):
                 report.whole += 1
@@ -103,7 +103,7 @@ def prune(
     return count
 
 
-def _damage_of(value: bytes) -> str | None:
+def damage_of(value: bytes) -> str | None:
     """Say what is wrong with a value; None if nothing is, or it is foreign."""
     if not value:
         return "it is empty: its writer was killed, or the power failed"
@@ -131,7 +131,7 @@ def _has_its_length(value: bytes) -> bool:
     return len(value) == entry.HEADER_LENGTH + sum((part + 7) // 8 * 8 for part in parts)
 
 
-def _read(store: Store, keys: Sequence[str]) -> Sequence[bytes | StoreError | None]:
+def read_each(store: Store, keys: Sequence[str]) -> Sequence[bytes | StoreError | None]:
     """Read a batch, one by one if it cannot be read together."""
     try:
         return store.read(keys)

@@ -12,8 +12,12 @@ from askonce.errors import AskonceError
 
 COMMANDS: Mapping[str, str] = {
     "clear": "askonce.cli.entries:clear",
+    "copy": "askonce.cli.transfer:copy",
+    "doctor": "askonce.cli.doctor:doctor",
     "embed": "askonce.cli.embed:embed",
     "explain": "askonce.cli.explain:explain",
+    "export": "askonce.cli.transfer:export",
+    "import": "askonce.cli.transfer:import_",
     "ls": "askonce.cli.entries:ls",
     "migrate": "askonce.cli.migrate:migrate",
     "prune": "askonce.cli.upkeep:prune",

@@ -4,7 +4,15 @@ from pathlib import Path
 
 from askonce.core.store import Store
 from askonce.errors import InputError
-from askonce.stores import Location, open_store
+from askonce.stores import SCHEMES, Location, open_store
+
+_HERE = ("file", "file+object", "lmdb", "memory", "sqlite")
+"""The schemes of stores on this machine; those of other packages may be anything."""
+
+_LAYERS = ("encrypted", "tiered")
+
+_PATIENT = "5"
+"""Seconds to wait for a remote store's answer where no program waits for ours."""
 
 
 def path_of(url: str) -> Path | None:
@@ -13,7 +21,35 @@ def path_of(url: str) -> Path | None:
     Raises InputError for what is no store URL.
     """
     location = Location.of(url)
-    return location.file_path() if location.path.startswith("/") else None
+    layer, _, below = location.scheme.partition("+")
+    kind = below if layer in _LAYERS else location.scheme
+    is_remote = kind in SCHEMES and kind not in _HERE
+    return None if is_remote or not location.path.startswith("/") else location.file_path()
+
+
+def patient(url: str) -> str:
+    """Let a remote store take its time, unless the URL says how much it has."""
+    location = Location.of(url)
+    if location.scheme in _HERE or location.scheme not in SCHEMES:
+        return url
+    missing = [name for name in ("lookup_timeout", "timeout") if name not in location.options]
+    query = "&".join(f"{name}={_PATIENT}" for name in missing)
+    return url if not missing else f"{url}{'&' if '?' in url else '?'}{query}"
+
+
+def apart(source: str, target: str) -> None:
+    """Refuse to write into what is being read. Raises InputError."""
+    here, there = path_of(source), path_of(target)
+    if here is not None and there is not None:
+        here, there = here.resolve(), there.resolve()
+        inside = here == there or here in there.parents
+    else:
+        inside = source == target and Location.of(source).scheme != "memory"
+    if inside:
+        raise InputError(
+            f"{Location.of(target).shown!r} lies in what is copied from, which is only read; "
+            "give it a place of its own"
+        )
 
 
 def open_existing(url: str) -> Store:
@@ -22,8 +58,11 @@ def open_existing(url: str) -> Store:
     Raises InputError if there is none, and what `open_store` raises.
     """
     path = path_of(url)
-    if path is not None and not path.exists():
-        raise InputError(f"there is no store at {path.absolute()}; check the path in {url!r}")
+    # The near store of tiers need not be there: what it holds is elsewhere, too.
+    may_begin = Location.of(url).scheme.startswith("tiered+")
+    if path is not None and not may_begin and not path.exists():
+        shown = Location.of(url).shown
+        raise InputError(f"there is no store at {path.absolute()}; check the path in {shown!r}")
     return open_store(url)
 
 
