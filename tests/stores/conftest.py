@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.alone import alone
+from tests.servers.s3 import s3
 from tests.stores import disks
+
+__all__ = ["s3"]
 
 
 @pytest.fixture
