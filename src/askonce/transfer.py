@@ -39,7 +39,7 @@ _BYTES = 8 * 1024**2
 
 _FEW = 20
 
-_LATER = 16
+_LATER = 8
 """Entries of one batch are written together if the times they have left differ by no more than
 one part in so many: what is to be reclaimed may be so a little later, never sooner."""
 
