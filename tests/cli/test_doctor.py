@@ -20,6 +20,7 @@ from askonce.stores.memory import MemoryStore
 from askonce.stores.sqlite_diagnosis import findings_of
 from tests.servers import redis as redis_servers
 from tests.servers.postgres import postgres, table
+from tests.servers.s3 import S3Server
 
 __all__ = ["postgres", "table"]
 
@@ -148,6 +149,23 @@ def test_redis_full_without_giving_anything_up(askonce, redis):
             client.config_set("maxmemory", "0")
     assert "raise maxmemory" in found["write"]["told"]
     assert found["eviction"]["state"] == "wrong"
+
+
+def test_a_bucket(askonce, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "something")
+    server = S3Server()
+    try:
+        server.make_bucket("answers")
+        found = told(askonce, server.url("answers", lookup_timeout="30", timeout="60"))
+        assert {one["state"] for one in found.values()} == {"fine"}
+        assert "agrees" in found["clock"]["told"]
+        missing = told(askonce, server.url("nothing", lookup_timeout="30"), code=1)
+        assert "create the bucket first" in missing["reach"]["told"]
+    finally:
+        server.stop()
+    (tmp_path / "folder").mkdir()
+    assert told(askonce, "file+object:///folder")["disk"]["state"] == "fine"
 
 
 def test_no_password_is_shown(askonce, redis, postgres):

@@ -70,8 +70,11 @@ def clock_of(ask: Callable[[], float]) -> Finding:
     """Compare a server's clock, in seconds since 1970, with ours."""
     before = time.time()
     theirs = ask()
-    after = time.time()
-    # When between the two it was read is not known.
+    return clock_between(before, theirs, time.time())
+
+
+def clock_between(before: float, theirs: float, after: float) -> Finding:
+    """Judge a server's time that was read some time between two of ours."""
     difference = max(0.0, theirs - after, before - theirs)
     if difference < _CLOCK_MAY_DIFFER:
         return Finding("clock", "the server's agrees with ours to the second")

@@ -19,6 +19,7 @@ import numpy as np
 
 from askonce.core import flow
 from askonce.core.entry import NEVER
+from askonce.core.finding import Finding
 from askonce.core.keys import utf8
 from askonce.core.lease import Leases
 from askonce.core.store import Store
@@ -34,6 +35,7 @@ except ImportError as error:
 
 from askonce.stores.objects_batch import Batch, batches, grave_of
 from askonce.stores.objects_bucket import Bucket, together
+from askonce.stores.objects_diagnosis import findings_of
 from askonce.stores.objects_leases import ObjectLeases
 from askonce.stores.objects_log import Log, MovedError, View
 from askonce.stores.objects_manifest import PACKS, pack_name
@@ -196,6 +198,9 @@ class ObjectStore(Store):
 
     def vacuum(self) -> None:
         _run(self.avacuum())
+
+    def diagnose(self) -> list[Finding]:
+        return _run(findings_of(self._bucket))
 
     def close(self) -> None:
         if not self._closed:
