@@ -27,7 +27,7 @@ from askonce.errors import StoreError, StoreRefusedError
 from askonce.stores.objects_process import traffic
 
 if TYPE_CHECKING:
-    from obstore import UpdateVersion
+    from obstore import ObjectMeta, UpdateVersion
     from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
     Engine = S3Store | GCSStore | AzureStore | LocalStore
@@ -79,14 +79,16 @@ class Bucket:
         start = len(self.root) + 1
         found: list[Listed] = []
         pages = self.engine.list(prefix, chunk_size=_PAGE)
+        if self.is_folder:
+            async with self._asking():
+                whole = await pages.collect_async()
+            return [_listed(meta, start) for meta in whole]
         while True:
             async with self._asking():
                 page = await anext(pages, None)
             if page is None:
                 return found
-            found += [
-                Listed(meta["path"][start:], meta["size"], meta["last_modified"]) for meta in page
-            ]
+            found += [_listed(meta, start) for meta in page]
 
     async def get(self, path: str) -> bytes:
         """Get an object. Raises FileNotFoundError if it is not there."""
@@ -215,6 +217,10 @@ async def together(ask: Callable[[A], Awaitable[T]], arguments: Iterable[A]) -> 
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _listed(meta: "ObjectMeta", start: int) -> Listed:
+    return Listed(meta["path"][start:], meta["size"], meta["last_modified"])
 
 
 def _brief(error: Exception) -> str:

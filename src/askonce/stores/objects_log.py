@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Collection, Generator, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
@@ -98,13 +99,16 @@ class Log:
         for _ in range(_ATTEMPTS):
             view = await self.names()
             wanted = [*view.manifest.segments, *view.loose]
-            loaded = await together(self._load, wanted)
-            known = zip(wanted, loaded, strict=True)
-            absent = {named.path for named, segment in known if segment == "missing"}
+            with self._lock:
+                found = {one.path: self._loaded.get(one.path, "unknown") for one in wanted}
+            unknown = [named for named in wanted if found[named.path] == "unknown"]
+            loaded = await together(self._load, unknown)
+            found |= {named.path: one for named, one in zip(unknown, loaded, strict=True)}
+            absent = {path for path, segment in found.items() if segment == "missing"}
             if absent <= missing:
-                self._forget_all_but({named.path for named in wanted})
-                found = tuple(one for one in loaded if isinstance(one, Segment))
-                return View(view.listing, view.manifest, found)
+                self._forget_all_but(found.keys())
+                segments = (one for one in found.values() if isinstance(one, Segment))
+                return View(view.listing, view.manifest, tuple(segments))
             missing = absent  # merged meanwhile; what is missing twice is lost
         raise self.restless()
 
@@ -274,7 +278,7 @@ class Log:
         with self._lock:
             self._loaded[path] = segment
 
-    def _forget_all_but(self, paths: set[str]) -> None:
+    def _forget_all_but(self, paths: AbstractSet[str]) -> None:
         """Forget the segments that do not count any more, once they are many."""
         with self._lock:
             if len(self._loaded) > len(paths) + 2 * MERGE_AT:

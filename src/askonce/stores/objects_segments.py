@@ -15,7 +15,8 @@ import dataclasses
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,8 @@ _HEADER = struct.Struct("<4sHHIIQQIIII")
 _MAGIC = b"ASKP"
 _VERSION = 1
 _PACK_NAME = 25
+_DIGEST = 16
+_FEW = 64
 
 Digests = NDArray[np.bytes_]
 Indexes = NDArray[np.intp]
@@ -54,7 +57,7 @@ Rows = NDArray[np.void]
 
 def digest_of(key: str) -> bytes:
     """Digest a key to 16 bytes (BLAKE2b)."""
-    return hashlib.blake2b(utf8(key), digest_size=16).digest()
+    return hashlib.blake2b(utf8(key), digest_size=_DIGEST).digest()
 
 
 def checksum_of(digest: bytes, value: bytes | memoryview) -> int:
@@ -80,6 +83,8 @@ class Segment:
     size: int
     keys_checksum: int
     content: bytes | None
+    few: frozenset[bytes]
+    """The digests once more, if they are few."""
 
     @property
     def key_starts(self) -> NDArray[np.uint64]:
@@ -91,6 +96,10 @@ class Segment:
     def keys_are(self, keys: bytes) -> bool:
         """Tell whether these are the segment's keys, undamaged."""
         return len(keys) == self.values_at - self.keys_at and zlib.crc32(keys) == self.keys_checksum
+
+    def may_have(self, wanted: AbstractSet[bytes]) -> bool:
+        """Tell quickly whether some of a few digests may be here."""
+        return not (self.few and wanted and self.few.isdisjoint(wanted))
 
     def find(self, wanted: Digests) -> tuple[Indexes, Indexes]:
         """Tell which of the wanted digests are here, and in which rows."""
@@ -133,7 +142,13 @@ def parse(name: str, content: bytes, size: int) -> Segment | None:
         size,
         keys,
         content if len(content) == size else None,
+        frozenset(_one_by_one(rows["digest"])) if count <= _FEW else frozenset(),
     )
+
+
+def _one_by_one(digests: Digests) -> Iterator[bytes]:
+    block = digests.tobytes()
+    return (block[at : at + _DIGEST] for at in range(0, len(block), _DIGEST))
 
 
 def without_content(segment: Segment) -> Segment:
@@ -147,7 +162,10 @@ def newest_of(segments: Sequence[Segment], wanted: Digests) -> tuple[Indexes, In
     rows = np.zeros(len(wanted), np.intp)
     stamps = np.zeros(len(wanted), np.uint64)
     gone = np.zeros(len(wanted), np.bool_)
+    few = set(_one_by_one(wanted)) if len(wanted) <= _FEW else set[bytes]()
     for number, segment in enumerate(segments):
+        if not segment.may_have(few):
+            continue
         found, at = segment.find(wanted)
         new = segment.rows["stamp"][at]
         dead = segment.rows["place"][at] == GONE

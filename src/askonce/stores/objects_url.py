@@ -35,6 +35,9 @@ _SETTINGS: Mapping[str, Mapping[str, str]] = {
 """By scheme: our options and what the engine calls them."""
 
 _ENGINES: Mapping[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
+_PAUSES = {"s3": (0.02, 0.2), "gs": (0.3, 1.0)}
+"""Before a request is tried again, in seconds; Google allows one change of an object a second."""
+
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -74,12 +77,13 @@ def engine_of(location: Location, *, timeout: float) -> tuple["Engine", str]:
     client: ClientConfig = {"timeout": longest}
     if allow_http:
         client["allow_http"] = True
+    first, most = _PAUSES.get(location.scheme, _PAUSES["s3"])
     retry: RetryConfig = {
         "max_retries": 2,
         "retry_timeout": longest,
         "backoff": {
-            "init_backoff": timedelta(milliseconds=20),
-            "max_backoff": timedelta(milliseconds=200),
+            "init_backoff": timedelta(seconds=first),
+            "max_backoff": timedelta(seconds=most),
             "base": 2,
         },
     }
