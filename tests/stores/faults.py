@@ -18,6 +18,7 @@ class Faulty(Store):
         self.fails = fails
         self.error = error
         self.asked = Counter()
+        self.read_keys = []
 
     def go_down(self, *verbs, when="before"):
         self.fails = lambda verb: when if not verbs or verb in verbs else None
@@ -28,10 +29,6 @@ class Faulty(Store):
     @functools.cached_property
     def leases(self):
         return None if self.store.leases is None else FaultyLeases(self)
-
-    def _check(self, verb, when):
-        if self.fails is not None and self.fails(verb) == when:
-            raise self.error
 
     def do(self, verb, function, *arguments, **options):
         self.asked[verb] += 1
@@ -54,6 +51,7 @@ class Faulty(Store):
         return outcome
 
     def read(self, keys):
+        self.read_keys += keys
         return self.do("read", self.store.read, keys)
 
     def read_joined(self, keys):
@@ -87,6 +85,7 @@ class Faulty(Store):
         self.store.close()
 
     async def aread(self, keys):
+        self.read_keys += keys
         return await self.ado("read", self.store.aread, keys)
 
     async def aread_joined(self, keys):

@@ -172,7 +172,7 @@ def test_what_is_no_sign_of_a_sick_server_does_not_open(store, server, error, ve
 def test_an_error_that_is_none_of_ours_opens_too(store, server):
     server.error = OSError("a bug of the backend")
     server.go_down("read")
-    with pytest.raises(OSError, match="a bug"):
+    with pytest.raises(StoreError, match="OSError: a bug of the backend"):
         store.read(["a/1"])
     with pytest.raises(StoreUnavailableError):
         store.read(["a/1"])

@@ -92,17 +92,26 @@ class Guarded(Store):
                 breaker.gave_up(self._clock())
             raise
         except Exception as error:
-            opened = breaker.failed(self._clock(), probing=probing)
-            if opened or probing:
-                self.trouble = error
-            if opened:
+            failure = self._failed(error, probing=probing)
+            if failure is error:
                 raise
-            raise self._unavailable() from error
+            raise failure from error
         except BaseException:
             if probing:
                 breaker.gave_up(self._clock())
             raise
         self._worked(probing=probing)
+
+    def _failed(self, error: Exception, *, probing: bool) -> StoreError:
+        """Give what is to be raised for a failure: only the one that opens the breaker is told."""
+        opened = self._breaker.failed(self._clock(), probing=probing)
+        if opened or probing:
+            self.trouble = error
+        if not opened:
+            return self._unavailable()
+        if isinstance(error, StoreError):
+            return error
+        return StoreError(f"the store failed: {type(error).__name__}: {error}")
 
     def _worked(self, *, probing: bool) -> None:
         if self._breaker.worked(probing=probing):
@@ -256,6 +265,7 @@ class GuardedLeases(Leases):
             self._leases.drop(keys, holder)
 
     def claim(self, keys: Sequence[str]) -> list[str]:
+        self._leases.seconds = self.seconds
         with self._guarded.asking():
             return self._leases.claim(keys)
 
@@ -271,6 +281,7 @@ class GuardedLeases(Leases):
         return self._leases.lapse(keys)
 
     async def aclaim(self, keys: Sequence[str]) -> list[str]:
+        self._leases.seconds = self.seconds
         with self._guarded.asking():
             async with deadline(self._guarded.lookup_timeout, len(keys)):
                 return await self._leases.aclaim(keys)
