@@ -21,6 +21,7 @@ from askonce.http import (
     transport,
 )
 from askonce.stores import open_store
+from askonce.stores.tiered import tiered
 
 __version__ = "0.1.0"
 
@@ -42,5 +43,6 @@ __all__ = [
     "http_client",
     "open_store",
     "policy",
+    "tiered",
     "transport",
 ]

@@ -39,6 +39,9 @@ SCHEMES: Mapping[str, str] = {
     "postgresql": "askonce.stores.postgres:PostgresStore",
 }
 
+LAYERS: Mapping[str, str] = {"tiered": "askonce.stores.tiered:TieredStore"}
+"""By what comes before the plus in a scheme, where the rest is the scheme of another store."""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -175,7 +178,8 @@ def open_store(store: Store | str) -> Store:
 
 
 def _backend(location: Location) -> type[Openable]:
-    target = SCHEMES.get(location.scheme)
+    layer, plus, _ = location.scheme.partition("+")
+    target = SCHEMES.get(location.scheme) or (LAYERS.get(layer) if plus else None)
     if target is not None:
         module, _, name = target.partition(":")
         backend: type[Openable] = getattr(importlib.import_module(module), name)
