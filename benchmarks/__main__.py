@@ -11,7 +11,7 @@ from benchmarks import report
 from benchmarks.frame import run
 from benchmarks.machine import machine_lines
 
-NAMES = ("bulk", "chat", "codecs", "embeddings", "growth", "langchain", "stores")
+NAMES = ("bulk", "chat", "codecs", "embeddings", "faults", "growth", "langchain", "stores")
 FOLDER = Path(__file__).parent.parent / "docs" / "benchmarks"
 
 

@@ -167,3 +167,19 @@ def test_a_backend_that_is_not_installed_says_what_to_install(tmp_path, monkeypa
     with pytest.raises(MissingExtraError, match=r"pip install 'askonce\[lmdb\]'"):
         open_store(f"lmdb:///{tmp_path}/x")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:hush@host/0?wrong=1",
+        "postgresql://host/db?password=hush&wrong=1",
+        "postgresql://host/db?wrong=1&sslpassword=hush",
+    ],
+)
+def test_no_secret_of_a_url_is_shown(url):
+    location = Location.of(url)
+    assert "hush" not in location.shown + repr(location)
+    with pytest.raises(InputError) as raised:
+        open_store(url)
+    assert "hush" not in str(raised.value)

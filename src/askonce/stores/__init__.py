@@ -131,7 +131,8 @@ class Location:
 
 def _hide(url: str) -> str:
     """Hide the user and password in a URL, also in one inside another, and rather too much."""
-    return re.sub(r"(?<=://)(?!/).*@", "***@", url, flags=re.DOTALL)
+    without_user = re.sub(r"(?<=://)(?!/).*@", "***@", url, flags=re.DOTALL)
+    return re.sub(r"(?i)(\w*(?:password|secret|token)\w*=)[^&]*", r"\1***", without_user)
 
 
 _UNITS = {"": 1, "B": 1} | {
