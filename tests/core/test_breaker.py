@@ -131,7 +131,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @invariant()
     def asks_again_soon(self):
-        assert self.breaker.seconds_left(self.now) <= 10
+        assert self.breaker.seconds_left(self.now) <= 10 + 1e-9
 
 
 TestBreakerMachine = BreakerMachine.TestCase

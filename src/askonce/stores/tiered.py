@@ -7,6 +7,7 @@ import os
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from askonce.core.entry import NEVER
@@ -261,7 +262,12 @@ class TieredStore(Store):
 
     def diagnose(self) -> list[Finding]:
         """Tell what both engines know, and whether something waits for the far one."""
-        findings = [*self.near.diagnose(), *self.far.diagnose()]
+        findings = [replace(one, check=f"near {one.check}") for one in self.near.diagnose()]
+        try:
+            far = self.far.diagnose()
+        except StoreError as error:
+            far = [Finding("reach", str(error), "wrong", "see why the far store does not answer")]
+        findings += [replace(one, check=f"far {one.check}") for one in far]
         if waiting := self._outbox.count():
             findings.append(
                 Finding(

@@ -159,12 +159,19 @@ def name_of(recorded: Recorded) -> str:
     said = _last_text(
         request.get("body")
         or request.get("content")
-        or _NOTATION.sub("", request.get("text", ""))
+        or _said(request.get("text", ""))
         or request.get("key")
     )
     words = re.sub(r"[^a-z0-9]+", "-", said[:200].lower())
     digest = hashlib.sha256(utf8(recorded.key)).hexdigest()[:12]
     return f"{words.strip('-')[:40].strip('-') or 'cassette'}-{digest}.json"
+
+
+def _said(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return _NOTATION.sub("", text)
 
 
 def _last_text(value: object) -> str:
@@ -174,7 +181,10 @@ def _last_text(value: object) -> str:
     if isinstance(value, list):
         return next(filter(None, map(_last_text, reversed(value))), "")
     if isinstance(value, dict):
-        for name in ("messages", "contents", "input", "prompt", "parts", "content", "text"):
+        for name in (
+            *("messages", "contents", "input", "prompt", "parts", "content", "text"),
+            "kwargs",  # of a message as LangChain writes it
+        ):
             if found := _last_text(value.get(name)):
                 return found
     return ""

@@ -119,7 +119,7 @@ def content(prompt: str, *, is_chat: bool = False) -> bytes:
         messages = _messages(prompt, is_chat=is_chat)
         plain = _plain(messages)
     if plain is not None:
-        return b"plain:" + plain
+        return plain  # It begins with a bracket, which nothing else here does.
     if messages is None:
         return b"text:" + utf8(prompt)
     return b"".join([b"messages:", *map(_written, messages)])
