@@ -39,7 +39,10 @@ SCHEMES: Mapping[str, str] = {
     "postgresql": "askonce.stores.postgres:PostgresStore",
 }
 
-LAYERS: Mapping[str, str] = {"tiered": "askonce.stores.tiered:TieredStore"}
+LAYERS: Mapping[str, str] = {
+    "encrypted": "askonce.stores.encrypted:EncryptedStore",
+    "tiered": "askonce.stores.tiered:TieredStore",
+}
 """By what comes before the plus in a scheme, where the rest is the scheme of another store."""
 
 
