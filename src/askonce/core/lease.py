@@ -9,7 +9,6 @@ import contextlib
 import os
 import secrets
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
@@ -32,6 +31,7 @@ class Leases(ABC):
         self._holder = secrets.token_hex(8)
         self._held: set[str] = set()
         self._renewer: threading.Thread | None = None
+        self._over = threading.Event()
 
     @abstractmethod
     def take(self, keys: Sequence[str], holder: str, seconds: float) -> list[str]:
@@ -45,8 +45,13 @@ class Leases(ABC):
     def drop(self, keys: Sequence[str], holder: str) -> None:
         """Let others have these keys, as far as the holder still holds them."""
 
-    def close(self) -> None:  # noqa: B027  most have nothing of their own to close
-        """Let go of files and connections of one's own."""
+    def close(self) -> None:
+        """Renew nothing any more, and let go of files and connections of one's own."""
+        with self._lock:
+            self._held.clear()
+            self._over.set()
+            self._over = threading.Event()
+            self._renewer = None
 
     def claim(self, keys: Sequence[str]) -> list[str]:
         """Claim keys for this process and keep them until `release`; tell which were granted."""
@@ -57,13 +62,14 @@ class Leases(ABC):
                 self._holder = secrets.token_hex(8)
                 self._held.clear()
                 self._renewer = None
+                self._over = threading.Event()
             holder = self._holder
         granted = self.take(keys, holder, self.seconds)
         with self._lock:
             self._held.update(granted)
             if self._held and self._renewer is None:
                 self._renewer = threading.Thread(
-                    target=self._keep, name="askonce-leases", daemon=True
+                    target=self._keep, args=(self._over,), name="askonce-leases", daemon=True
                 )
                 self._renewer.start()
         return granted
@@ -105,11 +111,12 @@ class Leases(ABC):
             with contextlib.suppress(Exception):
                 self.release(claiming.result())
 
-    def _keep(self) -> None:
+    def _keep(self, over: threading.Event) -> None:
         """Renew what is held, time and again, until nothing is."""
-        while True:
-            time.sleep(self.seconds / 3)
+        while not over.wait(self.seconds / 3):
             with self._lock:
+                if over.is_set():
+                    return
                 held = list(self._held)
                 if not held:
                     self._renewer = None

@@ -209,7 +209,8 @@ class FileStore(Store):
                     # There is no folder yet, or another process is removing empty ones.
                     if attempt == _ATTEMPTS - 1:
                         raise
-                    self._make_folder(os.path.dirname(path))
+                    with contextlib.suppress(FileNotFoundError):
+                        self._make_folder(os.path.dirname(path))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)

@@ -149,6 +149,7 @@ class PostgresStore(Store):
         return findings_of(self._server.ask, self._tables, self._work)
 
     def close(self) -> None:
+        self._close_leases()
         self._server.close()
 
     def _run(self, flow: Asking[T]) -> T:

@@ -180,6 +180,7 @@ class SQLiteStore(Store):
     def close(self) -> None:
         if self._usage is not None:
             self._usage.touches.flush()
+        self._close_leases()
         self._database.close()
 
 

@@ -65,7 +65,8 @@ class SQLiteLeases(Leases):
         self._database.run(work)
 
     def close(self) -> None:
-        """Close the file of its own, if it has one."""
+        """Close the file of its own, too, if it has one."""
+        super().close()
         if isinstance(self._given, Path) and "_database" in self.__dict__:
             self._database.close()
 
