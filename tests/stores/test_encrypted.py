@@ -181,6 +181,35 @@ def test_without_its_key_a_namespace_is_unreadable(below):
     assert both.read(["one/a", "two/a"]) == [None, b"2"]
 
 
+def test_all_other_namespaces_may_have_a_key_too(below):
+    store = over(below, {"one": KEY, "*": [NEW, OTHER]})
+    store.write({"one/a": b"1", "two/a": b"2", "alone": b"3"})
+    assert over(below, KEY).read(["one/a", "two/a", "alone"]) == [b"1", None, None]
+    assert over(below, NEW).read(["one/a", "two/a", "alone"]) == [None, b"2", b"3"]
+    assert sorted(over(below, {"*": NEW}).keys()) == ["alone", "two/a"]
+
+
+def test_tiers_over_it_retire_for_each_other_what_only_they_can_read(tmp_path):
+    url = f"sqlite:///{tmp_path}/far.db"
+    keys = {"one": KEY, "*": OTHER}
+    here, there = (
+        askonce.tiered("memory://", encrypted(url, keys=keys), fresh_within=0) for _ in range(2)
+    )
+    here.write({"one/secret-digest": b"1"})
+    assert there.read(["one/secret-digest"]) == [b"1"]
+    here.delete(["one/secret-digest"])
+    assert there.read(["one/secret-digest"]) == [None]
+    assert all(b"secret-digest" not in file.read_bytes() for file in tmp_path.iterdir())
+    here.close()
+    there.close()
+
+
+def test_a_value_that_the_cipher_does_not_take_is_refused(below, monkeypatch):
+    monkeypatch.setattr("askonce.stores.seals._LONGEST", 10)
+    with pytest.raises(StoreRefusedError, match="at most 10 bytes"):
+        over(below, KEY).write({"ns/a": bytes(11)})
+
+
 def test_a_namespace_without_a_key_goes_on_without_a_cache(below):
     told, calls = [], []
 
@@ -216,6 +245,28 @@ def test_holders_of_one_key_share_leases_and_nobody_sees_what_for(tmp_path):
     assert all(b"ns/a" not in file.read_bytes() for file in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("scheme", ["sqlite", "file"])
+def test_no_file_tells_what_was_asked_or_answered(tmp_path, scheme):
+    def embed(texts):
+        return np.full((len(texts), 4), 0.1234567, np.float32)
+
+    with encrypted(f"{scheme}:///{tmp_path}/cache", keys=KEY) as store:
+        cache = askonce.EmbeddingCache(embed, model="m", store=store, namespace="team")
+        answers = cache.embed(["a secret question"])
+        ends = [bytes.fromhex(key.rpartition("/")[2]) for key in store.keys()]
+        store.leases.claim(list(store.keys()))
+        whole = b"".join(
+            str(path).encode() + path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+        )
+        store.leases.release(list(store.keys()))
+    assert len(ends) == 1
+    assert b"team/embedding/m/" in whole
+    for secret in (answers[0].tobytes(), b"a secret question", *ends):
+        assert secret not in whole
+        assert secret.hex().encode() not in whole
+        assert secret[:8] not in whole  # as the binding in an entry's header would be
+
+
 def test_a_cache_over_it_hits(tmp_path):
     calls = []
 
@@ -244,6 +295,10 @@ def test_urls_take_keys_from_the_environment_or_a_file(tmp_path, monkeypatch):
     with open_store(f"{url}?key_env=MY_KEYS&max_bytes=2MiB") as store:
         assert store.read(["ns/a"]) == [b"1"]
         assert store.store.max_bytes == 2 * 2**20
+    for option in ("key", "keys"):
+        with pytest.raises(InputError, match="does not belong in a URL") as refused:
+            open_store(f"{url}?{option}={TEXT}")
+        assert TEXT.rstrip("=") not in str(refused.value)
     with pytest.raises(InputError, match="cannot read the key file"):
         open_store(f"{url}?key_file={tmp_path}/none")
 

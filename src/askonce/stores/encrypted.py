@@ -46,6 +46,12 @@ class EncryptedStore(Store):
         if not scheme:
             raise InputError("an encrypted store is opened like encrypted+sqlite:///cache.db")
         options = dict(location.options)
+        if "key" in options or "keys" in options:
+            # Not to be shown, as the store below would in refusing it.
+            raise InputError(
+                "a key does not belong in a URL, which ends up in logs: put it into the "
+                f"environment variable {KEY_ENV} or into a file, and name that with key_file"
+            )
         file, name = options.pop("key_file", None), options.pop("key_env", KEY_ENV)
         if file is None:
             text = os.environ.get(name, "")
@@ -176,7 +182,7 @@ class EncryptedStore(Store):
             if not seals:
                 raise StoreRefusedError(
                     f"there is no key for the namespace of {key.partition('/')[0]!r}: add one to "
-                    "`keys`, or write to another namespace"
+                    "`keys`, for it or as '*' for all that have none of their own"
                 )
             name = seals[0].name(key)
             sealed[name] = seals[0].close(name, key, value)

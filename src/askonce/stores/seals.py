@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from askonce.core import entry
 from askonce.core.entry import NEVER, Entry
 from askonce.core.keys import segment, utf8
-from askonce.errors import InputError, MissingExtraError
+from askonce.errors import InputError, MissingExtraError, StoreRefusedError
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -40,10 +40,15 @@ Key = bytes | str
 Keys = Key | Sequence[Key] | Mapping[str, Key | Sequence[Key]]
 
 CODEC = 64
+OTHERS = "*"
+"""Stands for all namespaces without a key of their own, that of askonce itself among them."""
+
 _SALT = 24
 _TAG = 16
 _NONCE = bytes(12)
 _KEY_LENGTH = 32
+_LONGEST = 2**31 - 1024**2
+"""The cipher takes 2 GiB at once, the key of the entry among it."""
 
 
 class Seal:
@@ -61,6 +66,8 @@ class Seal:
 
     def close(self, name: str, key: str, value: bytes) -> bytes:
         """Encrypt a value together with its key."""
+        if len(value) > _LONGEST:
+            raise StoreRefusedError(f"an encrypted value has at most {_LONGEST} bytes")
         salt = os.urandom(_SALT)
         spelled = utf8(key)
         plain = len(spelled).to_bytes(4, "little") + spelled + value
@@ -90,9 +97,11 @@ class Seals:
 
     def __init__(self, keys: Keys) -> None:
         self._all: list[bytes] = []
-        self._by_namespace: dict[str, list[bytes]] | None = None
+        self._by_namespace: dict[str, list[bytes]] = {}
         if isinstance(keys, Mapping):
-            self._by_namespace = {segment(name): _listed(own) for name, own in keys.items()}
+            listed = {name: _listed(own) for name, own in keys.items()}
+            self._all = listed.pop(OTHERS, [])
+            self._by_namespace = {segment(name): own for name, own in listed.items()}
         else:
             self._all = _listed(keys)
             if not self._all:
@@ -105,8 +114,7 @@ class Seals:
         return self._of(namespace if slash else "")
 
     def _made(self, namespace: str) -> list[Seal]:
-        own = self._all if self._by_namespace is None else self._by_namespace.get(namespace, [])
-        return [Seal(key, namespace) for key in own]
+        return [Seal(key, namespace) for key in self._by_namespace.get(namespace, self._all)]
 
 
 def _listed(keys: Key | Sequence[Key]) -> list[bytes]:
