@@ -26,6 +26,7 @@ from askonce.http import (
 from askonce.stores import open_store
 
 if TYPE_CHECKING:
+    from askonce.stores.adapters import adapt
     from askonce.stores.encrypted import encrypted
     from askonce.stores.tiered import tiered
 
@@ -43,6 +44,7 @@ __all__ = [
     "Observer",
     "Store",
     "StoreError",
+    "adapt",
     "async_http_client",
     "async_transport",
     "cache_of",
@@ -55,7 +57,11 @@ __all__ = [
 ]
 
 # Not everybody has what these need, nor wants to wait for it.
-_LATER = {"encrypted": "askonce.stores.encrypted", "tiered": "askonce.stores.tiered"}
+_LATER = {
+    "adapt": "askonce.stores.adapters",
+    "encrypted": "askonce.stores.encrypted",
+    "tiered": "askonce.stores.tiered",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -175,7 +175,8 @@ def open_store(store: Store | str) -> Store:
         return store
     if not isinstance(store, str):
         raise InputTypeError(
-            f"a store is given as a URL or a Store, not a {type(store).__qualname__}"
+            f"a store is given as a URL or a Store, not a {type(store).__qualname__}; "
+            "askonce.adapt makes a store of those of fsspec, py-key-value and LangChain"
         )
     location = Location.of(store)
     return _backend(location).open(location)

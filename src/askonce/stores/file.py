@@ -183,7 +183,7 @@ class FileStore(Store):
                 yield key, path
 
     def _path_of(self, key: str) -> str:
-        return self._root + _file_name(key)
+        return self._root + file_name(key)
 
     def _write_one(self, path: str, value: bytes) -> None:
         temporary = f"{self._work}{os.sep}{os.urandom(16).hex()}"
@@ -241,7 +241,7 @@ class FileStore(Store):
         return StoreError(f"cannot {verb} in the file store {self.root}: {error}")
 
 
-def _file_name(key: str) -> str:
+def file_name(key: str) -> str:
     """Write a key as a path below the root."""
     quoted = urllib.parse.quote(key, safe="/", errors="surrogatepass")
     if len(quoted) <= _MAX_NAME and _is_plain(quoted):
