@@ -5,7 +5,7 @@ import contextlib
 import math
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError
 
 from askonce.core import fork
@@ -20,7 +20,7 @@ class Flight:
     seconds since 1970; infinity if it took none.
     """
 
-    __slots__ = ("_owner", "began", "held", "keys", "landed")
+    __slots__ = ("_followers", "_owner", "began", "held", "keys", "landed")
 
     def __init__(self, keys: Iterable[str]) -> None:
         self.keys = tuple(keys)
@@ -28,6 +28,22 @@ class Flight:
         self.held = 0
         self.began = math.inf
         self._owner = _current()
+        self._followers: list[None] = []
+
+    @contextlib.contextmanager
+    def followed(self) -> Generator[None]:
+        """Count the caller among those who wait, as long as the block lasts."""
+        # A list, for its changes are whole also if threads make them at the same moment.
+        self._followers.append(None)
+        try:
+            yield
+        finally:
+            self._followers.pop()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Tell whether somebody in this process waits for what the flight brings."""
+        return bool(self._followers)
 
     def is_mine(self, *, blocking: bool) -> bool:
         """Tell whether waiting would never end, because the caller itself leads this flight.

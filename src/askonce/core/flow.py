@@ -220,7 +220,8 @@ def _wait(flight: Flight, seconds: float) -> Mapping[str, bytes] | None:
     if flight.is_mine(blocking=True):
         return None
     try:
-        return flight.landed.result(seconds)
+        with flight.followed():
+            return flight.landed.result(seconds)
     except TimeoutError:
         return None
 
@@ -230,7 +231,8 @@ async def _await(flight: Flight, seconds: float) -> Mapping[str, bytes] | None:
         return None
     try:
         async with asyncio.timeout(seconds):
-            return await asyncio.shield(asyncio.wrap_future(flight.landed))
+            with flight.followed():
+                return await asyncio.shield(asyncio.wrap_future(flight.landed))
     except TimeoutError:
         return None
 

@@ -13,13 +13,14 @@ from askonce.http.batches import Batching
 from askonce.http.cache import HTTPCache
 from askonce.http.exchange import Batch, Bypass, Exchange
 from askonce.http.flows import Found, Lead
-from askonce.http.steps import Answering, Close, Drain, Library
+from askonce.http.identity import Origin
+from askonce.http.steps import Answering, Close, Drain, Library, Send
 from askonce.http.tape import Tape
 
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """Answer requests of one HTTP library from one cache.
+    """Answer one request from a cache, or with what its provider says.
 
     `tee` makes a stream that is passed on and recorded; `in_background` carries out a flow.
     """
@@ -28,28 +29,30 @@ class Answerer:
     library: Library
     tee: Callable[[Any, Tape], Any]
     in_background: Callable[[Answering], None]
+    origin: Origin
+    content: bytes
 
-    def answer(self, request: Any, content: bytes) -> Answering:
-        """Answer one request that is for an answer or for embeddings."""
+    def answer(self) -> Answering:
+        """Answer a request that is for an answer or for embeddings."""
         try:
-            found = self.cache.understand(passing.origin_of(request), content)
+            found = self.cache.understand(self.origin, self.content)
         except InputError as error:
             return self._made(passing.not_understood(error))
         match found:
             case Exchange():
-                return (yield from self._answer(request, content, found))
+                return (yield from self._answer(found))
             case Batch():
-                batching = Batching(self.cache, self.library, request, content, found)
+                batching = Batching(self.cache, self.library, self.content, found)
                 return (yield from batching.answer())
             case Bypass(reason, policy):
                 yield Tell(Event("refused", 1, policy.namespace, reason=reason))
                 if policy.only_if_cached:
                     return self._made(passing.not_cached(reason))
-                response = yield from self.library.ask(request, content)
+                response = yield Call(Send(self.content))
                 passing.add_status(response, passing.forwarded("bypass", detail=reason))
                 return response
 
-    def _answer(self, request: Any, content: bytes, exchange: Exchange) -> Answering:
+    def _answer(self, exchange: Exchange) -> Answering:
         policy = exchange.policy
         outcome = yield from self.cache.finding(exchange)
         if isinstance(outcome, Found):
@@ -57,30 +60,30 @@ class Answerer:
             if reply is not None:
                 may_ask = not (policy.only_if_cached or policy.no_store)
                 if outcome.stale and may_ask and not self.cache.is_asked_for(exchange):
-                    self.in_background(self._refresh(request, content, exchange))
+                    self.in_background(self._refresh(exchange))
                 return reply
             # An answer that cannot be presented as asked for is asked for again.
             outcome = Lead(exchange.question)
         if policy.only_if_cached:
             return self._made(passing.not_cached())
-        return (yield from self._ask(request, content, exchange, outcome))
+        return (yield from self._ask(exchange, outcome))
 
-    def _refresh(self, request: Any, content: bytes, exchange: Exchange) -> Answering:
+    def _refresh(self, exchange: Exchange) -> Answering:
         """Ask anew for an answer that has gone stale, unless somebody else does."""
         lead = yield from self.cache.refreshing(exchange)
         if lead is None:
             return
         try:
-            response = yield from self._ask(request, content, exchange, lead)
+            response = yield from self._ask(exchange, lead)
             yield Call(Drain(response))
         except Exception as error:  # noqa: BLE001  nobody waits for this answer
             yield Tell(Event("refused", 1, lead.question.namespace, reason=f"{error!r}"))
 
-    def _ask(self, request: Any, content: bytes, exchange: Exchange, lead: Lead) -> Answering:
+    def _ask(self, exchange: Exchange, lead: Lead) -> Answering:
         began = time.monotonic()
         try:
             epochs = yield from self.cache.epochs(exchange)
-            response = yield from self.library.ask(request, content)
+            response = yield Call(Send(self.content, (lead.question.key,)))
             if response.status_code == 200:
                 tape = Tape(
                     self.cache,
@@ -133,8 +136,8 @@ class Answerer:
             headers, chunks = passing.reply_of(exchange, found, now=self.cache.now())
         except Exception:  # noqa: BLE001  whatever an entry holds, it must not break the call
             return None
-        return self.library.response(200, headers, chunks)
+        return self.library.reply(200, headers, chunks)
 
     def _made(self, parts: tuple[int, passing.Headers, bytes]) -> Any:
         status, headers, body = parts
-        return self.library.response(status, headers, [body])
+        return self.library.reply(status, headers, [body])

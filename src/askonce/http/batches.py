@@ -8,7 +8,7 @@ from askonce.http import passing
 from askonce.http.cache import HTTPCache
 from askonce.http.exchange import Batch
 from askonce.http.passing import Headers
-from askonce.http.steps import Answering, Drain, Library
+from askonce.http.steps import Answering, Drain, Library, Send
 from askonce.wire import Json, openai_embeddings, parse_body, write_body
 
 
@@ -21,12 +21,9 @@ class _PassedThrough(Exception):  # noqa: N818  it carries a response out of a f
 class Batching:
     """Answer one batch; gather what the provider says on the way."""
 
-    def __init__(
-        self, cache: HTTPCache, library: Library, request: Any, content: bytes, batch: Batch
-    ) -> None:
+    def __init__(self, cache: HTTPCache, library: Library, content: bytes, batch: Batch) -> None:
         self._cache = cache
         self._library = library
-        self._request = request
         self._content = content
         self._batch = batch
         self._responses: list[Json] = []
@@ -41,16 +38,16 @@ class Batching:
             return passed.response
         except AnswerError as error:
             # The provider contradicts itself: what it says to the whole batch is the answer.
-            response = yield from self._library.ask(self._request, self._content)
+            response = yield Call(Send(self._content, self._batch.inputs.keys))
             passing.add_status(response, passing.forwarded("bypass", detail=str(error)))
             return response
         if rows is None:
             status, headers, body = passing.not_cached()
-            return self._library.response(status, headers, [body])
+            return self._library.reply(status, headers, [body])
         if self._whole is not None and len(self._responses) == 1:
             return self._whole
         headers, body = self._reply(rows)
-        return self._library.response(200, headers, [body])
+        return self._library.reply(200, headers, [body])
 
     def _vectors(self) -> Answering:
         """Run the flow of embeddings, with a request where it calls for the model."""
@@ -76,7 +73,7 @@ class Batching:
         What cannot be used is the caller's to see, as the answer to the caller's own request.
         """
         content = self._content_for(places)
-        response = yield from self._library.ask(self._request, content)
+        response = yield Call(Send(content, self._batch.inputs.keys))
         passing.add_status(response, self._status())
         if response.status_code != 200:
             raise _PassedThrough(response)
@@ -90,7 +87,7 @@ class Batching:
             rows = openai_embeddings.decode(said, len(places))
         except Exception as error:  # noqa: BLE001  a body may be damaged in any way
             if content != self._content:
-                whole = yield from self._library.ask(self._request, self._content)
+                whole = yield Call(Send(self._content, self._batch.inputs.keys))
                 detail = f"the answer cannot be used: {error}"
                 passing.add_status(whole, passing.forwarded("bypass", detail=detail))
             raise _PassedThrough(whole) from None

@@ -1,6 +1,8 @@
 """The cache of HTTP answers: a store and its rules, in both colours."""
 
 import asyncio
+import copy
+import dataclasses
 import math
 import os
 import time
@@ -78,6 +80,25 @@ class HTTPCache:
         self.rules = Rules(
             default, tuple(ignored_headers), self._isolation_key() if isolate else None
         )
+
+    def derived(
+        self, *, shared: bool, observe: Observer, policy: Mapping[str, Any]
+    ) -> "HTTPCache":
+        """Give a cache of the same store with other defaults, for a part of the requests.
+
+        `shared` lets holders of different credentials share entries; `policy` names what differs.
+        The store stays this cache's own. Raises InputError for what is no policy.
+        """
+        other = copy.copy(self)
+        other._owns_store = False
+        other.observe = observe
+        rules = self.rules
+        other.rules = dataclasses.replace(
+            rules,
+            policy=dataclasses.replace(rules.policy, **policy),
+            isolation_key=None if shared else rules.isolation_key,
+        )
+        return other
 
     def retire(self, *names: str, namespace: str | None = None) -> None:
         """Retire every answer that has one of these tags, at once. Raises StoreError."""

@@ -205,3 +205,19 @@ def credential_of(origin: Origin, key: bytes) -> str:
     headers = [pair for pair in sorted(origin.headers) if _reason(pair[0]) == "credentials"]
     queries = [pair for pair in sorted(_pairs_of(origin.query)) if pair[0] in _CREDENTIAL_QUERIES]
     return hmac.new(key, encode([headers, queries]), hashlib.sha256).hexdigest()
+
+
+def is_credential(name: str) -> bool:
+    """Tell whether a header of this name (in lower case) tells who asks or who pays."""
+    return _reason(name) == "credentials"
+
+
+def without_credentials(origin: Origin) -> str:
+    """Give path and query without what of the query tells who asks."""
+    pairs = origin.query.split("&") if origin.query else []
+    kept = [
+        pair
+        for pair in pairs
+        if urllib.parse.unquote_plus(pair.partition("=")[0]) not in _CREDENTIAL_QUERIES
+    ]
+    return f"{origin.path}?{'&'.join(kept)}" if kept else origin.path

@@ -1,11 +1,11 @@
 """What the flows of HTTP call for, besides the steps of any flow."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from askonce.core.flow import Call, Step
+from askonce.core.flow import Step
 from askonce.http import passing
 
 Answering = Generator[Step, Any, Any]
@@ -13,9 +13,13 @@ Answering = Generator[Step, Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Ask for a response to this request."""
+    """Ask for a response to the caller's request, with this body: its own, or less of it.
 
-    request: Any
+    `keys` are those of the entries that the response may become.
+    """
+
+    content: bytes
+    keys: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +46,26 @@ class Library:
     module: ModuleType
     replay: Callable[[Iterable[bytes]], Any]
 
-    def ask(self, request: Any, content: bytes) -> Answering:
-        """Send a request on, with another body perhaps, less what is meant for the cache."""
+    def outgoing(self, request: Any, content: bytes) -> Any:
+        """Give a request as it goes on, with another body perhaps, less what is for the cache."""
         changed = content != request.content
         headers = passing.headers_passed_on(request.headers, concerned=True, of_body=not changed)
         # With its body as a stream no header is added but the one that we took away.
         if changed:
             headers.append((b"Content-Length", str(len(content)).encode()))
-        on_its_way = self.module.Request(
+        going = self.module.Request(
             request.method,
             request.url,
             headers=headers,
             stream=self.module.ByteStream(content),
             extensions=request.extensions,
         )
-        on_its_way.read()
-        return (yield Call(Send(on_its_way)))
+        going.read()
+        return going
+
+    def reply(self, status: int, headers: passing.Headers, chunks: Iterable[bytes]) -> Any:
+        """Make the response that answers a caller without the provider."""
+        return self.response(status, headers, chunks)
 
     def response(self, status: int, headers: Any, chunks: Iterable[bytes], **rest: Any) -> Any:
         """Make a response that has not been read."""

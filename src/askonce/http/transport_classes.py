@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import threading
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, assert_never
 
@@ -25,12 +26,36 @@ def _concerns(method: str, target: str) -> bool:
     return wire_for(method, target) is not None or is_embeddings(method, target)
 
 
+def _lost(library: ModuleType) -> tuple[type[Exception], ...]:
+    """Give the ways in which a request fails on a connection that the server has closed."""
+    return library.RemoteProtocolError, library.ReadError, library.WriteError
+
+
+async def asend(library: ModuleType, inner: Any, request: Any) -> Any:
+    """Send a request, and once more if the connection it went out on had been closed."""
+    dialling = Dialling(request).watch_async()
+    try:
+        return await inner.handle_async_request(request)
+    except _lost(library):
+        if dialling.dialled:
+            raise
+        return await inner.handle_async_request(request)
+
+
+async def adrain(response: Any) -> list[bytes]:
+    """Give all that is still to come of a response, as it comes, and let it go."""
+    try:
+        return [chunk async for chunk in response.stream]
+    finally:
+        await response.aclose()
+
+
 @functools.cache
 def transports(library: ModuleType) -> tuple[type[Any], type[Any]]:
     """Make the sync and the async transport for httpx2 or for httpx."""
     made = streams(library)
-    lost = (library.RemoteProtocolError, library.ReadError, library.WriteError)
-    """How a request fails on a connection that the server has closed."""
+    makes = Library(library, made.replay)
+    lost = _lost(library)
 
     class CacheTransport(library.BaseTransport):  # type: ignore[misc,name-defined]
         """Answer requests from a cache and pass on the rest: a transport for `Client`.
@@ -42,30 +67,34 @@ def transports(library: ModuleType) -> tuple[type[Any], type[Any]]:
             self.cache = cache
             self.inner = library.HTTPTransport() if inner is None else inner
             self._owned = owned
-            self._answerer = Answerer(
-                cache, Library(library, made.replay), made.tee, self._in_background
-            )
 
         def handle_request(self, request: Any) -> Any:
             if not _concerns(request.method, request.url.raw_path.decode("ascii")):
                 return self.inner.handle_request(passing.without_own(library, request))
-            return self.cache.run(self._answerer.answer(request, request.read()), self._call)
+            content = request.read()
+            call = functools.partial(self._call, request)
+            background = functools.partial(self._in_background, call)
+            answerer = Answerer(
+                self.cache, makes, made.tee, background, passing.origin_of(request), content
+            )
+            return self.cache.run(answerer.answer(), call)
 
         def close(self) -> None:
             self.inner.close()
             if self._owned:
                 self.cache.close()
 
-        def _call(self, wish: Wish) -> Any:
+        def _call(self, request: Any, wish: Wish) -> Any:
             match wish:
-                case Send(request):
-                    dialling = Dialling(request).watch()
+                case Send(content):
+                    going = makes.outgoing(request, content)
+                    dialling = Dialling(going).watch()
                     try:
-                        return self.inner.handle_request(request)
+                        return self.inner.handle_request(going)
                     except lost:
                         if dialling.dialled:
                             raise
-                        return self.inner.handle_request(request)
+                        return self.inner.handle_request(going)
                 case Drain(response):
                     try:
                         return list(response.stream)
@@ -76,9 +105,9 @@ def transports(library: ModuleType) -> tuple[type[Any], type[Any]]:
                 case _:
                     assert_never(wish)
 
-        def _in_background(self, steps: Answering) -> None:
+        def _in_background(self, call: Callable[[Wish], Any], steps: Answering) -> None:
             threading.Thread(
-                target=self.cache.run, args=(steps, self._call), name="askonce-refresh", daemon=True
+                target=self.cache.run, args=(steps, call), name="askonce-refresh", daemon=True
             ).start()
 
     class AsyncCacheTransport(library.AsyncBaseTransport):  # type: ignore[misc,name-defined]
@@ -92,16 +121,18 @@ def transports(library: ModuleType) -> tuple[type[Any], type[Any]]:
             self.inner = library.AsyncHTTPTransport() if inner is None else inner
             self._owned = owned
             self._background: set[asyncio.Task[Any]] = set()
-            self._answerer = Answerer(
-                cache, Library(library, made.replay), made.tee, self._in_background
-            )
 
         async def handle_async_request(self, request: Any) -> Any:
             if not _concerns(request.method, request.url.raw_path.decode("ascii")):
                 passed_on = passing.without_own(library, request)
                 return await self.inner.handle_async_request(passed_on)
             content = await request.aread()
-            return await self.cache.arun(self._answerer.answer(request, content), self._call)
+            call = functools.partial(self._call, request)
+            background = functools.partial(self._in_background, call)
+            answerer = Answerer(
+                self.cache, makes, made.tee, background, passing.origin_of(request), content
+            )
+            return await self.cache.arun(answerer.answer(), call)
 
         async def aclose(self) -> None:
             for task in self._background:
@@ -111,28 +142,19 @@ def transports(library: ModuleType) -> tuple[type[Any], type[Any]]:
             if self._owned:
                 await self.cache.aclose()
 
-        async def _call(self, wish: Wish) -> Any:
+        async def _call(self, request: Any, wish: Wish) -> Any:
             match wish:
-                case Send(request):
-                    dialling = Dialling(request).watch_async()
-                    try:
-                        return await self.inner.handle_async_request(request)
-                    except lost:
-                        if dialling.dialled:
-                            raise
-                        return await self.inner.handle_async_request(request)
+                case Send(content):
+                    return await asend(library, self.inner, makes.outgoing(request, content))
                 case Drain(response):
-                    try:
-                        return [chunk async for chunk in response.stream]
-                    finally:
-                        await response.aclose()
+                    return await adrain(response)
                 case Close(response):
                     return await response.aclose()
                 case _:
                     assert_never(wish)
 
-        def _in_background(self, steps: Answering) -> None:
-            task = asyncio.ensure_future(self.cache.arun(steps, self._call))
+        def _in_background(self, call: Callable[[Wish], Any], steps: Answering) -> None:
+            task = asyncio.ensure_future(self.cache.arun(steps, call))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
