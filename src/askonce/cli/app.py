@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {
     "explain": "askonce.cli.explain:explain",
     "export": "askonce.cli.transfer:export",
     "import": "askonce.cli.transfer:import_",
+    "keys": "askonce.cli.keys:keys",
     "ls": "askonce.cli.entries:ls",
     "migrate": "askonce.cli.migrate:migrate",
     "prune": "askonce.cli.upkeep:prune",

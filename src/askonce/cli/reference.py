@@ -30,8 +30,17 @@ def markdown() -> str:
     for name in app.list_commands(context):
         command = app.get_command(context, name)
         if command is not None:
-            parts += [f"## `{_usage(name, command)}`\n", _text(command), *_options(command)]
+            parts += _section("##", name, command)
     return "\n".join(parts)
+
+
+def _section(level: str, name: str, command: click.Command) -> Iterator[str]:
+    yield f"{level} `{_usage(name, command)}`\n"
+    yield _text(command)
+    yield from _options(command)
+    if isinstance(command, click.Group):
+        for under, one in sorted(command.commands.items()):
+            yield from _section(f"{level}#", f"{name} {under}", one)
 
 
 def _usage(name: str, command: click.Command) -> str:

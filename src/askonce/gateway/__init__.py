@@ -1,0 +1,1 @@
+"""The gateway: one URL in front of every program that asks models."""
