@@ -145,22 +145,26 @@ class Ledger:
     def _wait(self, number: str, limit: int, now: float) -> float:
         """Tell how many seconds it takes until fewer than `limit` requests count."""
         present = _slot(now)
-        counts: Counter[int] = Counter()
-        for asked in (self._asked.get(number), self._asked_elsewhere.get(number)):
-            # Clocks of hosts differ; what is far ahead is of one that is wrong.
-            for slot, count in (asked or {}).items():
-                if abs(slot - present) <= _SLOTS:
-                    counts[slot] += count
-        total = counts.total()
+        # Clocks of hosts differ; what is far ahead is of one that is wrong.
+        first, last = present - _SLOTS, present + _SLOTS
+        both = (self._asked.get(number), self._asked_elsewhere.get(number))
+        counts = [
+            (slot, count)
+            for asked in both
+            if asked
+            for slot, count in asked.items()
+            if first <= slot <= last
+        ]
+        total = sum([count for _, count in counts])
         if total < limit:
             return 0.0
-        last = present
-        for slot in sorted(counts):
+        freed = present
+        for slot, count in sorted(counts):
             if total < limit:
                 break
-            total -= counts[slot]
-            last = slot
-        return (last + _SLOTS + 1) * _SLOT - now
+            total -= count
+            freed = slot
+        return (freed + _SLOTS + 1) * _SLOT - now
 
     async def _write(self, now: float) -> None:
         if self._written == self._changes:
