@@ -198,9 +198,9 @@ def test_a_cancelled_save_hands_the_answer_over():
 def test_a_refusal_lets_who_waits_go_on():
     flights = Flights()
     flight = flights.claim([QUESTION.key])
-    steps, _ = talk(refuse_flow(QUESTION, "odd", flights), None, None)
+    steps, _ = talk(refuse_flow(QUESTION, "not_plain", "odd", flights), None, None)
     assert kinds(steps) == ["miss", "refused"]
-    assert steps[1].event.reason == "odd"
+    assert (steps[1].event.reason, steps[1].event.code) == ("odd", "not_plain")
     assert flight.landed.result(0) == {QUESTION.key: NOT_SHARED}
 
 
@@ -209,7 +209,7 @@ def test_hits_and_misses_tell_what_the_answer_cost():
     blob, expires = QUESTION.pack(b"answer", {"tokens": tokens, "seconds": 1.5}, now=100.0, ttl=None)
     hit = talk(begin(), [blob], None)[0][-1].event
     miss = talk(save_flow(QUESTION, (blob, expires), Flights()), True, None, None)[0][1].event
-    refusal = refuse_flow(QUESTION, "odd", Flights(), {"tokens": tokens, "seconds": 1.5})
+    refusal = refuse_flow(QUESTION, "not_plain", "odd", Flights(), {"tokens": tokens, "seconds": 1.5})
     refused = talk(refusal, None, None)[0][0].event
     assert (hit.kind, miss.kind, refused.kind) == ("hit", "miss", "miss")
     for event in (hit, miss, refused):

@@ -175,9 +175,10 @@ def test_refusing_tells_why():
     lead = led(flights, granted=())
     assert lead is ...  # Nothing was granted, so it waits.
     lead = Lead(QUESTION, flights.take_over(KEYS))
-    steps, _ = talk(refuse_flow(lead, "bad", flights, {"seconds": 2.0}), None, None)
+    steps, _ = talk(refuse_flow(lead, "malformed", "bad", flights, {"seconds": 2.0}), None, None)
     assert kinds(steps) == ["miss", "refused"]
-    assert [step.event.reason for step in steps] == ["", "bad"]
+    told = [(step.event.reason, step.event.code) for step in steps]
+    assert told == [("", ""), ("bad", "malformed")]
     assert steps[0].event.seconds == 2.0
     assert lead.flight.landed.result(0) == {QUESTION.key: NOT_SHARED}
 

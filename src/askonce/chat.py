@@ -12,7 +12,7 @@ from askonce.core import codecs, entry, policy
 from askonce.core.flight import Flight, Flights
 from askonce.core.flow import Call, Read, Step, Tell, Wait, Write, now
 from askonce.core.keys import Subject
-from askonce.events import Event, Kind
+from askonce.events import Code, Event, Kind
 
 DEFAULT_WAIT = 60.0
 _FIRST_LOOK = 0.01
@@ -104,7 +104,9 @@ Meta = Mapping[str, object]
 """What an entry tells of its answer: `tokens`, a mapping, and the `seconds` the model took."""
 
 
-def event_of(kind: Kind, question: Question, meta: Meta, *, reason: str = "") -> Event:
+def event_of(
+    kind: Kind, question: Question, meta: Meta, *, reason: str = "", code: Code = ""
+) -> Event:
     """Tell of a question, and what its answer cost or would have."""
     tokens, seconds = meta.get("tokens"), meta.get("seconds")
     counts: Mapping[str, object] = tokens if isinstance(tokens, Mapping) else {}
@@ -119,6 +121,7 @@ def event_of(kind: Kind, question: Question, meta: Meta, *, reason: str = "") ->
         input_tokens=asked if isinstance(asked, int) else None,
         output_tokens=said if isinstance(said, int) else None,
         cached_tokens=cached if isinstance(cached, int) else None,
+        code=code,
     )
 
 
@@ -162,12 +165,16 @@ def save_flow(question: Question, packed: Packed, flights: Flights) -> Generator
 
 
 def refuse_flow(
-    question: Question, reason: str, flights: Flights, meta: Meta = NOTHING_KNOWN
+    question: Question,
+    code: Code,
+    reason: str,
+    flights: Flights,
+    meta: Meta = NOTHING_KNOWN,
 ) -> Generator[Step, Any, None]:
     """Tell why an answer is not stored, and let those who wait for it ask for themselves."""
     _land(question, NOT_SHARED, flights)
     yield Tell(event_of("miss", question, meta))
-    yield Tell(event_of("refused", question, {}, reason=reason))
+    yield Tell(event_of("refused", question, {}, reason=reason, code=code))
 
 
 def seconds_since_lookup(question: Question, flights: Flights) -> float:

@@ -9,13 +9,39 @@ from typing import Any, Literal
 
 Kind = Literal["hit", "miss", "stored", "refused", "store_failed", "store_back"]
 
+Code = Literal[
+    "",
+    # the request
+    "unreadable",
+    "not_cacheable",
+    "random",
+    "no_store",
+    "unidentified",
+    # what the provider did
+    "no_answer",
+    "provider_status",
+    "not_whole",
+    # the answer
+    "error",
+    "malformed",
+    "unfinished",
+    "length",
+    "content_filter",
+    "refusal",
+    "too_long",
+    "not_plain",
+    "keep_hook",
+]
+"""Why an answer was refused, for programs: a few words that stay, "" for none of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Tell what happened to one or more keys.
 
-    `count` is how many keys the event speaks of, `reason` why an answer was refused, `error` what
-    a failing store raised; a remote one that goes on failing tells it once, and when it is back.
+    `count` is how many keys the event speaks of, `reason` why an answer was refused and `code` the
+    same for programs, `error` what a failing store raised; a remote one that goes on failing tells
+    it once, and when it is back.
     Of an answer whose provider told: `input_tokens` (of which `cached_tokens` were in the
     provider's own cache), `output_tokens`, and the `seconds` that the provider took. A hit saved
     them, a miss spent them; None is unknown.
@@ -31,6 +57,7 @@ class Event:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    code: Code = ""
 
     @property
     def price(self) -> float | None:
@@ -62,7 +89,8 @@ def log(event: Event) -> None:
         _log.debug("%s: %d in %s", event.kind, event.count, event.namespace or "default")
 
 
-@functools.lru_cache(maxsize=1024)
+# Finding a price takes many times as long as a hit, and a hit is found again by its tokens.
+@functools.lru_cache(maxsize=1 << 16)
 def _price(model: str, asked: int, said: int, cached: int) -> float | None:
     try:
         prices: Any = importlib.import_module("genai_prices")

@@ -13,6 +13,7 @@ from askonce.chat import NOT_SHARED, NOTHING_KNOWN, Meta, Packed, Question, even
 from askonce.core import entry
 from askonce.core.flight import Flight, Flights
 from askonce.core.flow import Claim, Pause, Read, Release, Step, Tell, Wait, Write, now
+from askonce.events import Code
 
 _LEADERS = 3
 """So many leaders may give up one after the other before all who wait ask for themselves."""
@@ -168,13 +169,13 @@ def keep_flow(lead: Lead, packed: Packed, flights: Flights) -> Generator[Step, A
 
 
 def refuse_flow(
-    lead: Lead, reason: str, flights: Flights, meta: Meta
+    lead: Lead, code: Code, reason: str, flights: Flights, meta: Meta
 ) -> Generator[Step, Any, None]:
     """Tell why a whole answer is not kept; those who wait ask for themselves."""
     question = lead.question
     yield from _end(lead, {question.key: NOT_SHARED}, flights)
     yield Tell(event_of("miss", question, meta))
-    yield Tell(event_of("refused", question, NOTHING_KNOWN, reason=reason))
+    yield Tell(event_of("refused", question, NOTHING_KNOWN, reason=reason, code=code))
 
 
 def give_up_flow(lead: Lead, flights: Flights) -> Generator[Step, Any, None]:

@@ -225,7 +225,7 @@ def saving(flights):
 
 def letting_go(flights):
     lead = Lead(QUESTION, "miss", flights.claim([QUESTION.key]), leased=True)
-    return flows.let_go_flow(lead, "no", flights, ended=False), {}
+    return flows.let_go_flow(lead, "no_store", "no", flights, ended=False), {}
 
 
 @pytest.mark.parametrize("throw_at", [None, *range(8)])

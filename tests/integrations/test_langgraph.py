@@ -768,6 +768,7 @@ def test_what_would_need_its_code_to_come_back_is_not_kept_and_told(value):
         cache.set({FULL: ([("x", value)], None)})
     assert cache.get([FULL]) == {}
     assert [event.kind for event in events[:2]] == ["miss", "refused"]
+    assert events[1].code == "not_plain"
 
 
 def test_a_class_must_be_named_to_come_back():

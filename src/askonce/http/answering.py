@@ -44,8 +44,8 @@ class Answerer:
             case Batch():
                 batching = Batching(self.cache, self.library, self.content, found)
                 return (yield from batching.answer())
-            case Bypass(reason, policy):
-                yield Tell(Event("refused", 1, policy.namespace, reason=reason))
+            case Bypass(reason, policy, code):
+                yield Tell(Event("refused", 1, policy.namespace, reason=reason, code=code))
                 if policy.only_if_cached:
                     return self._made(passing.not_cached(reason))
                 response = yield Call(Send(self.content))
@@ -77,7 +77,8 @@ class Answerer:
             response = yield from self._ask(exchange, lead)
             yield Call(Drain(response))
         except Exception as error:  # noqa: BLE001  nobody waits for this answer
-            yield Tell(Event("refused", 1, lead.question.namespace, reason=f"{error!r}"))
+            namespace, reason = lead.question.namespace, f"{error!r}"
+            yield Tell(Event("refused", 1, namespace, reason=reason, code="no_answer"))
 
     def _ask(self, exchange: Exchange, lead: Lead) -> Answering:
         began = time.monotonic()
@@ -96,14 +97,15 @@ class Answerer:
                 )
                 return self._recorded(response, tape, lead)
         except BaseException as error:
-            yield from self.cache.letting_go(lead, f"the provider gave no answer: {error!r}")
+            reason = f"the provider gave no answer: {error!r}"
+            yield from self.cache.letting_go(lead, "no_answer", reason)
             if isinstance(error, self.library.module.TransportError):
                 stale = self._stand_in(exchange, lead)
                 if stale is not None:
                     return stale
             raise
         reason = f"the provider answered {response.status_code}"
-        yield from self.cache.letting_go(lead, reason, ended=True)
+        yield from self.cache.letting_go(lead, "provider_status", reason, ended=True)
         if response.status_code in passing.FAILURES:
             stale = self._stand_in(exchange, lead)
             if stale is not None:

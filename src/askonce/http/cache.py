@@ -14,7 +14,7 @@ from askonce.core.embedding import Inputs, Terms, embed_flow, look_up_flow
 from askonce.core.flight import Flights
 from askonce.core.store import Store
 from askonce.errors import InputError
-from askonce.events import Observer, log
+from askonce.events import Code, Observer, log
 from askonce.explain import Difference, Explanation, difference
 from askonce.http import explaining, flows, passing, tags
 from askonce.http.answer import Answer
@@ -81,9 +81,7 @@ class HTTPCache:
             default, tuple(ignored_headers), self._isolation_key() if isolate else None
         )
 
-    def derived(
-        self, *, shared: bool, observe: Observer, policy: Mapping[str, Any]
-    ) -> "HTTPCache":
+    def derived(self, *, shared: bool, observe: Observer, policy: Mapping[str, Any]) -> "HTTPCache":
         """Give a cache of the same store with other defaults, for a part of the requests.
 
         `shared` lets holders of different credentials share entries; `policy` names what differs.
@@ -166,12 +164,12 @@ class HTTPCache:
         """Tell what a request asks of the cache. Raises InputError for unreadable wishes."""
         return understand(origin, content, self.rules)
 
-    def keeps(self, exchange: Exchange, reply: Json) -> str | None:
+    def keeps(self, exchange: Exchange, reply: Json) -> tuple[Code, str] | None:
         """Tell why a finished answer is not kept after all, None if it is."""
         if exchange.policy.no_store:
-            return "no-store was asked for"
+            return "no_store", "no-store was asked for"
         if self._keep is not None and not self._keep(reply):
-            return "keep() refused the answer"
+            return "keep_hook", "keep() refused the answer"
         return None
 
     def now(self) -> float:
@@ -208,10 +206,17 @@ class HTTPCache:
         return flows.save_flow(lead, answer, blob, self.store.flights)
 
     def letting_go(
-        self, lead: Lead, reason: str, *, ended: bool = False, spent: Spent = NOTHING_KNOWN
+        self,
+        lead: Lead,
+        code: Code,
+        reason: str,
+        *,
+        ended: bool = False,
+        spent: Spent = NOTHING_KNOWN,
     ) -> flow.Flow:
         """Keep nothing; see `let_go_flow`."""
-        return flows.let_go_flow(lead, reason, self.store.flights, ended=ended, spent=spent)
+        flights = self.store.flights
+        return flows.let_go_flow(lead, code, reason, flights, ended=ended, spent=spent)
 
     def embedding(self, batch: Batch) -> flow.Flow:
         """Give the vectors of a batch, None where some are missing and may not be asked for.

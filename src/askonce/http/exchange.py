@@ -7,6 +7,7 @@ from askonce.chat import Question
 from askonce.core.embedding import Inputs
 from askonce.core.keys import Subject
 from askonce.errors import InputError
+from askonce.events import Code
 from askonce.http import identity
 from askonce.http.control import Policy, policy_for
 from askonce.http.identity import Origin
@@ -61,6 +62,7 @@ class Bypass:
 
     reason: str = ""
     policy: Policy = field(default_factory=Policy)
+    code: Code = ""
 
 
 def understand(origin: Origin, content: bytes, rules: Rules) -> Exchange | Batch | Bypass:
@@ -73,15 +75,15 @@ def understand(origin: Origin, content: bytes, rules: Rules) -> Exchange | Batch
     try:
         body = parse_body(content)
     except InputError as error:
-        return Bypass(str(error), policy)
+        return Bypass(str(error), policy, "unreadable")
     refused = wire.refusal(body) if wire else openai_embeddings.refusal(body)
     if refused:
-        return Bypass(refused, policy)
+        return Bypass(refused, policy, "not_cacheable")
     if wire is None:
         return _batch(origin, body, policy, rules)
     if not policy.random and is_random(body):
         reason = "the answer is random, and the policy does not cache such answers"
-        return Bypass(reason, policy)
+        return Bypass(reason, policy, "random")
     model = wire.model(origin.target, body)
     subject = identity.subject_of(
         "chat",

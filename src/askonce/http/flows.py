@@ -7,7 +7,7 @@ from typing import Any
 from askonce.chat import NOT_SHARED, Question
 from askonce.core.flight import Flight, Flights
 from askonce.core.flow import Claim, Pause, Read, Release, Step, Tell, Write
-from askonce.events import Event, Kind
+from askonce.events import Code, Event, Kind
 from askonce.http.answer import Answer
 from askonce.http.control import Policy
 from askonce.http.tags import are_current
@@ -195,7 +195,13 @@ def save_flow(
 
 
 def let_go_flow(
-    lead: Lead, reason: str, flights: Flights, *, ended: bool, spent: Spent = NOTHING_KNOWN
+    lead: Lead,
+    code: Code,
+    reason: str,
+    flights: Flights,
+    *,
+    ended: bool,
+    spent: Spent = NOTHING_KNOWN,
 ) -> Generator[Step, Any, None]:
     """Keep nothing, for this reason.
 
@@ -204,7 +210,8 @@ def let_go_flow(
     """
     yield from _give_up(lead, NOT_SHARED if ended else None, flights)
     yield Tell(_event("miss", lead.question, spent))
-    yield Tell(Event("refused", 1, lead.question.namespace, lead.question.model, reason=reason))
+    namespace, model = lead.question.namespace, lead.question.model
+    yield Tell(Event("refused", 1, namespace, model, reason=reason, code=code))
 
 
 def _event(kind: Kind, question: Question, spent: Spent | Answer = NOTHING_KNOWN) -> Event:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Final
 
 from askonce.errors import AnswerError, InputError
+from askonce.events import Code
 from askonce.http.answer import Form
 from askonce.wire import SHORTFALLS, Json, Parser, Usage, Wire, parse_body
 
@@ -22,6 +23,7 @@ class Recording:
 
     def __init__(self, wire: Wire, form: Form, *, keep: Collection[str]) -> None:
         self.form: Form = form
+        self.code: Code = ""
         self.reason = ""
         self.ended = False
         self.usage: Usage | None = None
@@ -39,16 +41,16 @@ class Recording:
             return
         self._length += len(chunk)
         if self._length > self.MAX_LENGTH:
-            self.refuse(TOO_LONG)
+            self.refuse("too_long", TOO_LONG)
             return
         self._parts.append(chunk)
         if self._joiner is not None:
             for event in self._parser.feed(chunk):
                 self._joiner.feed(event)
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, code: Code, reason: str) -> None:
         """Keep nothing of this answer, for this reason."""
-        self.reason = reason
+        self.code, self.reason = code, reason
         self._parts.clear()
 
     def finish(self, *, whole: bool) -> bytes | None:
@@ -62,7 +64,7 @@ class Recording:
         if self.reason:
             return None
         if not whole and not self.ended:
-            self.refuse("the answer did not come to its end")
+            self.refuse("not_whole", "the answer did not come to its end")
             return None
         content = b"".join(self._parts)
         try:
@@ -73,13 +75,13 @@ class Recording:
                     self._joiner.feed(event)
                 reply = self._joiner.response()
         except (InputError, AnswerError) as error:
-            self.refuse(str(error))
+            self.refuse("malformed", str(error))
             return None
         self.ended = True
         self.usage = self._wire.usage(reply)
         shortfall = self._wire.shortfall(reply)
         if shortfall is not None and shortfall not in self._keep:
-            self.refuse(f"{shortfall}: {SHORTFALLS[shortfall]}")
+            self.refuse(shortfall, f"{shortfall}: {SHORTFALLS[shortfall]}")
             return None
         self.reply = reply
         return content

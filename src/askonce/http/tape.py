@@ -77,7 +77,7 @@ class Tape:
     def _see(self, chunks: Iterable[bytes]) -> bool:
         """Feed the recording; tell whether all could be read."""
         if self._length > Recording.MAX_LENGTH:
-            self._recording.refuse(TOO_LONG)
+            self._recording.refuse("too_long", TOO_LONG)
         try:
             for chunk in chunks:
                 self._recording.feed(chunk)
@@ -103,12 +103,12 @@ class Tape:
         try:
             kept = self._answer(seconds, whole=whole)
         except Exception as error:  # noqa: BLE001  the caller has the answer; keep() is at fault
-            recording.refuse(f"the answer could not be kept: {error!r}")
+            recording.refuse("keep_hook", f"the answer could not be kept: {error!r}")
             kept = None
         if kept is None:
             spent = Spent(recording.usage, seconds)
             return self.cache.letting_go(
-                self._lead, recording.reason, ended=recording.ended, spent=spent
+                self._lead, recording.code, recording.reason, ended=recording.ended, spent=spent
             )
         return self.cache.saving(self._lead, *kept)
 
@@ -120,7 +120,7 @@ class Tape:
             return None
         refused = self.cache.keeps(exchange, recording.reply)
         if refused is not None:
-            recording.refuse(refused)
+            recording.refuse(*refused)
             return None
         now = self.cache.now()
         ttl = exchange.policy.ttl

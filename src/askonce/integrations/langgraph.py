@@ -134,13 +134,15 @@ class NodeCache(BaseCache[Any]):
         for full, (value, ttl) in pairs.items():
             question = self._question(full)
             if asked.is_refused(full[1]):  # Then the key function has warned.
-                yield from chat.refuse_flow(question, "the node has no key", self.store.flights)
+                yield from chat.refuse_flow(
+                    question, "unidentified", "the node has no key", self.store.flights
+                )
                 continue
             try:
                 payload = self._payload(full, value)
             except Refused as refused:
                 self._warn(str(refused))
-                yield from chat.refuse_flow(question, str(refused), self.store.flights)
+                yield from chat.refuse_flow(question, "not_plain", str(refused), self.store.flights)
             else:
                 packed = question.pack(payload, {}, now=flow.now(), ttl=ttl)
                 yield from chat.save_flow(question, packed, self.store.flights)

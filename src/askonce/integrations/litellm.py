@@ -172,7 +172,9 @@ class _Backend(BaseCache):
         self._observe = observe
 
     def refuse(self, reason: str) -> None:
-        flow.tell(self._observe, Event("refused", 1, self._namespace, reason=reason))
+        flow.tell(
+            self._observe, Event("refused", 1, self._namespace, reason=reason, code="unidentified")
+        )
 
     def get_cache(self, key: str, **kwargs: Any) -> Any:
         return flow.run(self._looking(key), store=self._store, call=_never, observe=self._observe)
@@ -215,10 +217,11 @@ class _Backend(BaseCache):
             payload = json.dumps(value).encode()
             reply = json.loads(value["response"])
         except (TypeError, ValueError) as error:
-            return chat.refuse_flow(question, f"the answer is not JSON: {error}", Flights())
+            reason = f"the answer is not JSON: {error}"
+            return chat.refuse_flow(question, "not_plain", reason, Flights())
         shortfall = _WIRE.shortfall(reply)
         if shortfall is not None:
-            return chat.refuse_flow(question, SHORTFALLS[shortfall], Flights())
+            return chat.refuse_flow(question, shortfall, SHORTFALLS[shortfall], Flights())
         packed = question.pack(
             payload, {}, now=flow.now(), ttl=self._ttl if ttl is None else policy.check_ttl(ttl)
         )

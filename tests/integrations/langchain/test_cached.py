@@ -206,16 +206,21 @@ def test_keep_refuses_bad_answers():
     assert [model.invoke("hi").content[:8] for _ in range(3)] == ["answer 1", "answer 2", "answer 2"]
     assert all(isinstance(answer, AIMessage) for answer in seen)
     assert [event.kind for event in events] == ["miss", "refused", "miss", "stored", "hit"]
-    assert events[1].reason == "keep() refused the answer"
+    assert (events[1].reason, events[1].code) == ("keep() refused the answer", "keep_hook")
 
 
-@pytest.mark.parametrize("reason", ["length", "content_filter", "MAX_TOKENS"])
-def test_answers_cut_short_are_not_kept_unless_asked_for(reason):
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [("length", "length"), ("content_filter", "content_filter"), ("MAX_TOKENS", "length")],
+)
+def test_answers_cut_short_are_not_kept_unless_asked_for(reason, code):
+    events = []
     store = MemoryStore()
-    model = cached(StreamingChat(finish_reason=reason), store=store)
+    model = cached(StreamingChat(finish_reason=reason), store=store, observe=events.append)
     model.invoke("hi")
     list(model.stream("ho"))
     assert not list(store.keys())
+    assert [event.code for event in events if event.kind == "refused"] == [code] * 2
     cached(model, store=store, keep=lambda answer: True).invoke("hi")
     assert len(list(store.keys())) == 1
 

@@ -254,6 +254,7 @@ def test_what_cannot_be_read_back_is_never_stored(message):
     assert list(cache.store.keys()) == []
     assert [event.kind for event in events] == ["miss", "refused"]
     assert events[1].reason
+    assert events[1].code == "not_plain"
 
 
 def entries(path, change):
@@ -509,7 +510,7 @@ def test_a_bare_class_in_the_key_is_refused_with_what_to_do(kind):
         assert model.invoke("hi", response_format=Schema).content == "answer 2"
     assert len(record) == 1
     assert "<class " in str(record[0].message)
-    assert [event.kind for event in events] == ["refused"] * 2
+    assert [(event.kind, event.code) for event in events] == [("refused", "unidentified")] * 2
     schema = Schema.model_json_schema()
     assert model.invoke("hi", response_format=schema).content == "answer 3"
     assert model.invoke("hi", response_format=schema).content == "answer 3"

@@ -8,8 +8,9 @@ time: without an id, for LangChain gives one that belongs to the run, and withou
 """
 
 import json
-from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Protocol, cast
 
 from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.tool import tool_call_chunk
@@ -20,6 +21,7 @@ from langchain_core.outputs import (
     GenerationChunk,
 )
 
+from askonce.events import Code
 from askonce.integrations.langchain import messages
 from askonce.integrations.langchain.messages import FACTORIES, NO_TOKENS, OF_AI, Refused, made
 from askonce.integrations.langchain.prompts import HIT_MARK
@@ -29,18 +31,18 @@ _JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 Chunk = ChatGenerationChunk | GenerationChunk
 Tokens = dict[str, int]
 
-_CUT_SHORT = frozenset(
+CUT_SHORT: Final[Mapping[str, Code]] = MappingProxyType(
     {
-        "blocklist",
-        "content_filter",
-        "incomplete",
-        "length",
-        "malformed_function_call",
-        "max_tokens",
-        "model_context_window_exceeded",
-        "prohibited_content",
-        "recitation",
-        "safety",
+        "blocklist": "content_filter",
+        "content_filter": "content_filter",
+        "incomplete": "unfinished",
+        "length": "length",
+        "malformed_function_call": "malformed",
+        "max_tokens": "length",
+        "model_context_window_exceeded": "length",
+        "prohibited_content": "content_filter",
+        "recitation": "content_filter",
+        "safety": "content_filter",
     }
 )
 _REASONS = ("finish_reason", "stop_reason", "done_reason", "status")
@@ -215,7 +217,7 @@ def cut_short(generation: Generation) -> str:
         told |= generation.message.response_metadata
     for name in _REASONS:
         reason = told.get(name)
-        if isinstance(reason, str) and reason.lower() in _CUT_SHORT:
+        if isinstance(reason, str) and reason.lower() in CUT_SHORT:
             return reason
     return ""
 

@@ -13,9 +13,10 @@ from askonce.chat import Decode, Question, event_of
 from askonce.core import entry, flow, policy
 from askonce.core.store import Store
 from askonce.errors import InputError
-from askonce.events import Event, Observer
+from askonce.events import Code, Event, Observer
 from askonce.integrations.langchain.adapter import as_store
 from askonce.integrations.langchain.cached_answers import (
+    CUT_SHORT,
     Finished,
     Whole,
     cut_short,
@@ -77,7 +78,8 @@ class Keeper:
         """Tell whether a call has a key; if not, warn of it, once for each cause."""
         if isinstance(question, Question):
             return True
-        event = Event("refused", 1, self.scope.namespace, question.model, reason=question.reason)
+        namespace, reason = self.scope.namespace, question.reason
+        event = Event("refused", 1, namespace, question.model, reason=reason, code="unidentified")
         flow.tell(self._observe, event)
         cause = (question.where, question.culprit)
         if cause not in self._warned:
@@ -168,15 +170,15 @@ class Keeper:
         }
         try:
             payload = finished.payload()
-            objection = self._objection(finished.shown())
+            code, objection = self._objection(finished.shown())
         except Refused as refused:
-            yield from refuse_flow(lead, str(refused), self.store.flights, meta)
+            yield from refuse_flow(lead, "not_plain", str(refused), self.store.flights, meta)
             return
         except BaseException:
             yield from give_up_flow(lead, self.store.flights)
             raise
         if objection:
-            yield from refuse_flow(lead, objection, self.store.flights, meta)
+            yield from refuse_flow(lead, code, objection, self.store.flights, meta)
             return
         packed = question.pack(payload, meta, now=flow.now(), ttl=self.ttl)
         yield from keep_flow(lead, packed, self.store.flights)
@@ -204,9 +206,12 @@ class Keeper:
             yield from self.keeping(lead, Whole(generations))
         return {lead.question.key: given for lead, given in zip(leads, answers, strict=True)}
 
-    def _objection(self, answer: Generation) -> str:
+    def _objection(self, answer: Generation) -> tuple[Code, str]:
         if self._keep is None:
             cut = cut_short(answer)
-            return f"the answer was cut short ({cut}); keep= may decide otherwise" if cut else ""
+            if not cut:
+                return "", ""
+            reason = f"the answer was cut short ({cut}); keep= may decide otherwise"
+            return CUT_SHORT[cut.lower()], reason
         shown = answer.message if isinstance(answer, ChatGeneration) else answer.text
-        return "" if self._keep(shown) else "keep() refused the answer"
+        return ("", "") if self._keep(shown) else ("keep_hook", "keep() refused the answer")

@@ -146,7 +146,10 @@ class StoreCache(BaseCache):
         question = self._identify(prompt, llm_string)
         if isinstance(question, prompts.Unidentified):
             reason = question.reason
-            yield flow.Tell(Event("refused", 1, self.namespace, question.model, reason=reason))
+            model = question.model
+            yield flow.Tell(
+                Event("refused", 1, self.namespace, model, reason=reason, code="unidentified")
+            )
             return
         flights = self.store.flights
         seconds = chat.seconds_since_lookup(question, flights)
@@ -154,7 +157,7 @@ class StoreCache(BaseCache):
         try:
             packed = self._pack(question, generations, meta)
         except messages.Refused as refusal:
-            yield from chat.refuse_flow(question, str(refusal), flights, meta)
+            yield from chat.refuse_flow(question, "not_plain", str(refusal), flights, meta)
         else:
             yield from chat.save_flow(question, packed, flights)
 
