@@ -96,8 +96,9 @@ def _price(model: str, asked: int, said: int, cached: int) -> float | None:
         prices: Any = importlib.import_module("genai_prices")
     except ImportError:
         return None
-    usage = prices.Usage(input_tokens=asked, output_tokens=said, cache_read_tokens=cached)
     try:
+        usage = prices.Usage(input_tokens=asked, output_tokens=said, cache_read_tokens=cached)
         return float(prices.calc_price(usage, model).total_price)
-    except LookupError:
+    except (LookupError, ValueError):
+        # A model that is not in the table, or numbers that make no sense.
         return None

@@ -75,8 +75,13 @@ def test_what_is_unknown_is_not_counted(metrics):
     assert series(metrics, "cost_dollars_total") == []
 
 
-def test_numbers_that_make_no_sense_are_not_counted(metrics):
-    metrics(Event("miss", 1, "team", "gpt-4o-mini", input_tokens=-5, output_tokens=-1))
+@pytest.mark.parametrize("tokens", [(-5, -1, None), (0, 0, 10), (-5, 0, -5)])
+def test_numbers_that_make_no_sense_are_not_counted(metrics, tokens):
+    asked, said, cached = tokens
+    event = Event(
+        "miss", 1, "team", "gpt-4o-mini", input_tokens=asked, output_tokens=said, cached_tokens=cached
+    )
+    metrics(event)
     whose = {**WHOSE, "model": "gpt-4o-mini"}
     assert value(metrics, "misses_total", **whose) == 1
     assert value(metrics, "tokens_total", **whose, direction="input", fate="spent") == 0
