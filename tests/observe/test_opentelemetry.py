@@ -60,7 +60,7 @@ def test_a_miss_spends(spans):
         names.GEN_AI_RESPONSE_MODEL: "gpt-4o-mini",
         names.GEN_AI_USAGE_INPUT_TOKENS: 10,
         names.GEN_AI_USAGE_OUTPUT_TOKENS: 2,
-        names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: 4,
+        "gen_ai.usage.cache_read.input_tokens": 4,
         "askonce.spent.dollars": event.price,
     }
 
