@@ -465,7 +465,7 @@ def test_on_a_terminal_there_is_a_bar(askonce, monkeypatch, command):
 
 def test_a_server_is_given_time(postgres, table):
     """Only a URL that does not say otherwise waits longer than a cache would."""
-    from askonce.cli.places import patient
+    from askonce.stores import patient
 
     assert patient(postgres.url(table=table)).endswith(f"table={table}&lookup_timeout=5&timeout=5")
     assert patient("redis://host?lookup_timeout=1") == "redis://host?lookup_timeout=1&timeout=5"

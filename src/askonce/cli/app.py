@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "ls": "askonce.cli.entries:ls",
     "migrate": "askonce.cli.migrate:migrate",
     "prune": "askonce.cli.upkeep:prune",
+    "serve": "askonce.cli.serve:serve",
     "stats": "askonce.cli.entries:stats",
     "vacuum": "askonce.cli.upkeep:vacuum",
     "verify": "askonce.cli.upkeep:verify",

@@ -13,10 +13,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from askonce.cli.places import open_existing, patient
+from askonce.cli.places import open_existing
 from askonce.errors import InputError
 from askonce.gateway.api_keys import ApiKey, KeyRing, default_keys_url
-from askonce.stores import open_store
+from askonce.stores import open_store, patient
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")

@@ -4,15 +4,9 @@ from pathlib import Path
 
 from askonce.core.store import Store
 from askonce.errors import InputError
-from askonce.stores import SCHEMES, Location, open_store
-
-_HERE = ("file", "file+object", "lmdb", "memory", "sqlite")
-"""The schemes of stores on this machine; those of other packages may be anything."""
+from askonce.stores import AT_HAND, SCHEMES, Location, open_store
 
 _LAYERS = ("encrypted", "tiered")
-
-_PATIENT = "5"
-"""Seconds to wait for a remote store's answer where no program waits for ours."""
 
 
 def path_of(url: str) -> Path | None:
@@ -23,18 +17,8 @@ def path_of(url: str) -> Path | None:
     location = Location.of(url)
     layer, _, below = location.scheme.partition("+")
     kind = below if layer in _LAYERS else location.scheme
-    is_remote = kind in SCHEMES and kind not in _HERE
+    is_remote = kind in SCHEMES and kind not in AT_HAND
     return None if is_remote or not location.path.startswith("/") else location.file_path()
-
-
-def patient(url: str) -> str:
-    """Let a remote store take its time, unless the URL says how much it has."""
-    location = Location.of(url)
-    if location.scheme in _HERE or location.scheme not in SCHEMES:
-        return url
-    missing = [name for name in ("lookup_timeout", "timeout") if name not in location.options]
-    query = "&".join(f"{name}={_PATIENT}" for name in missing)
-    return url if not missing else f"{url}{'&' if '?' in url else '?'}{query}"
 
 
 def apart(source: str, target: str) -> None:

@@ -20,10 +20,10 @@ from rich.progress import (
 from rich.text import Text
 
 from askonce import archive, transfer
-from askonce.cli.places import apart, open_existing, patient
+from askonce.cli.places import apart, open_existing
 from askonce.core.store import Store
 from askonce.errors import InputError
-from askonce.stores import open_store
+from askonce.stores import open_store, patient
 
 SOME_LEFT = 2
 _SHOWN = 20

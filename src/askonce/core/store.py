@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from askonce.core import entry
 from askonce.core.entry import NEVER
@@ -27,6 +27,9 @@ class Store(ABC):
     batch larger than the engine likes is cut up inside. The async verbs do the same on a worker
     thread, unless a store has something better; then it overrides all of them.
     """
+
+    IS_AT_HAND: ClassVar[bool] = False
+    """Whether a look-up of one key is over in microseconds, on this machine."""
 
     news: deque[Event] | tuple[()] = ()
     """What happened to the store itself and nobody was told of yet; the next flow tells it."""
@@ -134,6 +137,13 @@ class Store(ABC):
         keys = self.keys(prefix)
         while batch := list(itertools.islice(keys, _AT_ONCE)):
             yield batch
+
+    def glance(self, key: str) -> bytes | None:
+        """Give what can be had without waiting for a thread or another machine, else None.
+
+        It is for event loops: a key of a store on this machine, which takes microseconds.
+        """
+        return self.read((key,))[0] if self.IS_AT_HAND else None
 
     async def aread(self, keys: Sequence[str]) -> list[bytes | None]:
         """Read without blocking the event loop."""

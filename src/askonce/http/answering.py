@@ -23,6 +23,7 @@ class Answerer:
     """Answer one request from a cache, or with what its provider says.
 
     `tee` makes a stream that is passed on and recorded; `in_background` carries out a flow.
+    `may_stand_in` allows a stale answer where the provider fails and the policy wants it.
     """
 
     cache: HTTPCache
@@ -31,6 +32,7 @@ class Answerer:
     in_background: Callable[[Answering], None]
     origin: Origin
     content: bytes
+    may_stand_in: bool = True
 
     def answer(self) -> Answering:
         """Answer a request that is for an answer or for embeddings."""
@@ -128,7 +130,9 @@ class Answerer:
     def _stand_in(self, exchange: Exchange, lead: Lead) -> Any:
         """Give a stale answer for a provider that failed, None if there is none or it may not."""
         stale = lead.stale
-        if stale is None or not passing.may_stand_in(stale, exchange, now=self.cache.now()):
+        if not self.may_stand_in or stale is None:
+            return None
+        if not passing.may_stand_in(stale, exchange, now=self.cache.now()):
             return None
         return self._reply(exchange, Found(stale, stale=True))
 

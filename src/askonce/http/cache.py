@@ -87,16 +87,18 @@ class HTTPCache:
         `shared` lets holders of different credentials share entries; `policy` names what differs.
         The store stays this cache's own. Raises InputError for what is no policy.
         """
-        other = copy.copy(self)
-        other._owns_store = False
-        other.observe = observe
         rules = self.rules
-        other.rules = dataclasses.replace(
-            rules,
-            policy=dataclasses.replace(rules.policy, **policy),
-            isolation_key=None if shared else rules.isolation_key,
+        derived = copy.copy(self)
+        vars(derived).update(
+            _owns_store=False,
+            observe=observe,
+            rules=dataclasses.replace(
+                rules,
+                policy=dataclasses.replace(rules.policy, **policy),
+                isolation_key=None if shared else rules.isolation_key,
+            ),
         )
-        return other
+        return derived
 
     def retire(self, *names: str, namespace: str | None = None) -> None:
         """Retire every answer that has one of these tags, at once. Raises StoreError."""

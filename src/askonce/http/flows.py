@@ -78,7 +78,7 @@ def find_flow(terms: Terms) -> Generator[Step, Any, Outcome]:
     question, policy = terms.question, terms.policy
     found = yield from _look(terms)
     if isinstance(found, Found) and not policy.no_cache:
-        yield Tell(_event("hit", question, found.answer))
+        yield Tell(event_of("hit", question, found.answer))
         return found
     stale = found.answer if isinstance(found, Found) else found
     if policy.no_cache:
@@ -88,13 +88,13 @@ def find_flow(terms: Terms) -> Generator[Step, Any, Outcome]:
     else:
         outcome = yield from _join(terms)
     if isinstance(outcome, Found):
-        yield Tell(_event("hit", question, outcome.answer))
+        yield Tell(event_of("hit", question, outcome.answer))
         return outcome
     outcome.stale = stale
     if stale and not policy.no_cache:
         outcome.reason = "stale"
     if policy.only_if_cached:
-        yield Tell(_event("miss", question))
+        yield Tell(event_of("miss", question))
     return outcome
 
 
@@ -189,9 +189,9 @@ def save_flow(
         stored = yield Write({lead.question.key: blob}, answer.expires + STALE_FOR)
     finally:
         yield from _give_up(lead, blob, flights)
-    yield Tell(_event("miss", lead.question, answer))
+    yield Tell(event_of("miss", lead.question, answer))
     if stored:
-        yield Tell(_event("stored", lead.question))
+        yield Tell(event_of("stored", lead.question))
 
 
 def let_go_flow(
@@ -209,12 +209,12 @@ def let_go_flow(
     in line leads. `spent` is what the answer cost all the same.
     """
     yield from _give_up(lead, NOT_SHARED if ended else None, flights)
-    yield Tell(_event("miss", lead.question, spent))
+    yield Tell(event_of("miss", lead.question, spent))
     namespace, model = lead.question.namespace, lead.question.model
     yield Tell(Event("refused", 1, namespace, model, reason=reason, code=code))
 
 
-def _event(kind: Kind, question: Question, spent: Spent | Answer = NOTHING_KNOWN) -> Event:
+def event_of(kind: Kind, question: Question, spent: Spent | Answer = NOTHING_KNOWN) -> Event:
     """Tell of a question, and what its answer cost or would have."""
     usage = spent.usage
     return Event(

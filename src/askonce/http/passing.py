@@ -85,10 +85,14 @@ def reply_of(exchange: Exchange, found: Found, *, now: float) -> tuple[Headers, 
 
 
 def _hit(found: Found, *, now: float) -> str:
-    if found.collapsed:
-        return f"{CACHE}; fwd=miss; collapsed"
-    expires = found.answer.expires
-    return f"{CACHE}; hit" if expires == float("inf") else f"{CACHE}; hit; ttl={int(expires - now)}"
+    return f"{CACHE}; fwd=miss; collapsed" if found.collapsed else hit_status(found.answer, now=now)
+
+
+def hit_status(answer: Answer, *, now: float) -> str:
+    """Write the `Cache-Status` of an answer out of the store."""
+    if answer.expires == float("inf"):
+        return f"{CACHE}; hit"
+    return f"{CACHE}; hit; ttl={int(answer.expires - now)}"
 
 
 def forwarded(reason: str, *, detail: str = "") -> str:

@@ -14,7 +14,7 @@ from typing import Protocol
 from askonce.core.store import Store
 from askonce.errors import InputError, InputTypeError, StoreError
 
-__all__ = ["SCHEMES", "Location", "Store", "open_store"]
+__all__ = ["AT_HAND", "SCHEMES", "Location", "Store", "open_store", "patient"]
 
 ENTRY_POINT_GROUP = "askonce.stores"
 
@@ -164,6 +164,13 @@ class Openable(Protocol):
     def open(cls, location: Location) -> Store: ...
 
 
+AT_HAND = ("file", "file+object", "lmdb", "memory", "sqlite")
+"""The schemes of stores on this machine; those of other packages may be anything."""
+
+_PATIENT = "5"
+"""Seconds to wait for a remote store's answer where no program waits for ours."""
+
+
 def open_store(store: Store | str) -> Store:
     """Open the store that a URL names; a Store is given back as it is.
 
@@ -201,3 +208,13 @@ def _backend(location: Location) -> type[Openable]:
         f"{location.shown!r}: unknown kind of store {location.scheme!r}; "
         f"known are {', '.join(sorted(SCHEMES))}"
     )
+
+
+def patient(url: str) -> str:
+    """Let a remote store take its time, unless the URL says how much it has."""
+    location = Location.of(url)
+    if location.scheme in AT_HAND or location.scheme not in SCHEMES:
+        return url
+    missing = [name for name in ("lookup_timeout", "timeout") if name not in location.options]
+    query = "&".join(f"{name}={_PATIENT}" for name in missing)
+    return url if not missing else f"{url}{'&' if '?' in url else '?'}{query}"

@@ -46,6 +46,8 @@ class LMDBStore(Store):
     not disk, except on Windows. Above `max_bytes` the least recently used entries are given up.
     """
 
+    IS_AT_HAND = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -21,6 +21,8 @@ class MemoryStore(Store):
     A single entry above that is refused, and nothing is given up for it.
     """
 
+    IS_AT_HAND = True
+
     def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self.max_bytes = max_bytes
         self._entries: OrderedDict[str, bytes] = OrderedDict()

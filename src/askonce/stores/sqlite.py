@@ -77,6 +77,8 @@ class SQLiteStore(Store):
     recently used entries are given up.
     """
 
+    IS_AT_HAND = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -1,0 +1,222 @@
+"""The gateway as an ASGI application."""
+
+import asyncio
+import hmac
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+
+from askonce.core.keys import RESERVED
+from askonce.errors import AskonceError, StoreError
+from askonce.gateway.client import Client, Receive, Scope, Send
+from askonce.gateway.config import Config
+from askonce.gateway.handling import Handling
+from askonce.gateway.refusals import Headers
+from askonce.gateway.state import State
+from askonce.observe.opentelemetry import request_span
+from askonce.observe.prometheus import Metrics
+
+_log = logging.getLogger("askonce.gateway")
+_access = logging.getLogger("askonce.gateway.access")
+
+_TEXT: Final = "text/plain; charset=utf-8"
+_READY_WITHIN: Final = 1.0
+_GOING_AWAY: Final = 1001
+
+Answer = tuple[int, str, bytes]
+
+
+class Gateway:
+    """Answer HTTP requests from the cache, or with what the providers say.
+
+    `load` gives the configuration, now and whenever the process gets SIGHUP.
+    """
+
+    def __init__(self, load: Callable[[], Config]) -> None:
+        self._load = load
+        self._metrics = Metrics(CollectorRegistry())
+        self._state: State | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._own: Mapping[str, Callable[[State, Scope], Any]] = {
+            "/healthz": self._health,
+            "/readyz": self._readiness,
+            "/metrics": self._expose,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, request or life, as ASGI 3 has it."""
+        match scope["type"]:
+            case "http":
+                await self._serve(scope, receive, send)
+            case "lifespan":
+                await self._live(receive, send)
+            case "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": _GOING_AWAY, "reason": _NO_SOCKETS})
+            case _:
+                raise NotImplementedError(scope["type"])
+
+    async def start(self) -> None:
+        """Open what the configuration names."""
+        self._state = State(self._load(), self._metrics)
+        await self._state.open()
+
+    async def reload(self) -> None:
+        """Go on under a new configuration; requests under way end under the old one.
+
+        A configuration that cannot be used is told, and changes nothing.
+        """
+        try:
+            config = self._load()
+            fresh = State(config, self._metrics)
+            await fresh.open()
+        except AskonceError as error:
+            _log.error("the configuration is not changed: %s", error)
+            return
+        old, self._state = self._state, fresh
+        _log.info("the configuration was read anew")
+        if old is not None:
+            retiring = asyncio.ensure_future(old.retire())
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+
+    async def stop(self) -> None:
+        """Close what was opened."""
+        state, self._state = self._state, None
+        if state is not None:
+            await state.aclose()
+        await asyncio.gather(*self._retiring)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except (AskonceError, OSError) as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        self._listen()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _listen(self) -> None:
+        if not hasattr(signal, "SIGHUP"):
+            return
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(
+            signal.SIGHUP, lambda: self._retiring.add(asyncio.ensure_future(self.reload()))
+        )
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        state = self._state
+        if state is None:
+            return
+        path = scope["raw_path"].partition(b"?")[0].decode("latin-1")
+        client = Client(scope, receive, send, state.config.server)
+        own = self._own.get(path)
+        if own is not None and scope["method"] in ("GET", "HEAD"):
+            await _answer(client, await own(state, scope))
+            return
+        query = scope["query_string"].decode("latin-1")
+        handling = Handling(state, client, scope["method"], path, query)
+        state.enter()
+        try:
+            if state.config.traces:
+                await self._traced(handling, client)
+            else:
+                await handling.run()
+        finally:
+            state.leave()
+            self._note(state, scope, client, handling, began)
+
+    async def _traced(self, handling: Handling, client: Client) -> None:
+        with request_span("askonce", client.headers) as span:
+            await handling.run()
+            span.set_attribute("http.response.status_code", client.status)
+            span.set_attribute("askonce.upstream", handling.route)
+            span.set_attribute("askonce.outcome", handling.outcome)
+
+    def _note(
+        self, state: State, scope: Scope, client: Client, handling: Handling, began: float
+    ) -> None:
+        seconds = time.perf_counter() - began
+        route, outcome = handling.route, handling.outcome
+        if handling.recall is not None:
+            state.remembered.count(handling.recall)
+            self._metrics.answered_in(route=route, outcome=outcome, seconds=seconds)
+        else:
+            self._metrics.request(
+                route=route, status=client.status, outcome=outcome, seconds=seconds
+            )
+        if handling.first_byte:
+            self._metrics.first_byte(
+                route=route, outcome=outcome, seconds=handling.first_byte - began
+            )
+        if state.config.access_log:
+            _access.info("%s", _line(scope, client, handling, seconds))
+
+    async def _health(self, state: State, scope: Scope) -> Answer:
+        return 200, _TEXT, b"well\n"
+
+    async def _readiness(self, state: State, scope: Scope) -> Answer:
+        """Tell whether this worker can serve: it can without its store, but not as it should."""
+        try:
+            async with asyncio.timeout(_READY_WITHIN):
+                await state.store.aread([f"{RESERVED}ready"])
+        except (StoreError, TimeoutError):
+            return 503, _TEXT, b"the store does not answer; requests go to the providers\n"
+        return (200, _TEXT, b"ready\n") if state.is_ready else (503, _TEXT, b"starting\n")
+
+    async def _expose(self, state: State, scope: Scope) -> Answer:
+        variable = state.config.access.metrics_token_env
+        if variable:
+            told = dict(scope["headers"]).get(b"authorization", b"")
+            wanted = f"Bearer {os.environ.get(variable, '')}".encode()
+            if not hmac.compare_digest(told, wanted):
+                return 401, _TEXT, b"the metrics need the token of metrics_token_env\n"
+        elif not state.config.server.is_loopback:
+            return 403, _TEXT, b"the metrics need a token here: set [access] metrics_token_env\n"
+        state.remembered.flush()
+        body, kind = self._metrics.expose()
+        return 200, kind, body
+
+
+_NO_SOCKETS: Final = "this gateway serves no websockets; ask over HTTP"
+
+
+async def _answer(client: Client, answer: Answer) -> None:
+    status, kind, body = answer
+    headers: Headers = [
+        (b"content-type", kind.encode("latin-1")),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    await client.begin(status, headers)
+    await client.give(body, more=False)
+
+
+def _line(scope: Scope, client: Client, handling: Handling, seconds: float) -> str:
+    """Write a line of the access log: no query and no header, for these hold secrets."""
+    caller, key = scope.get("client"), handling.key
+    return json.dumps(
+        {
+            "time": round(time.time(), 3),
+            "client": caller[0] if caller else "",
+            "method": scope["method"],
+            "path": scope["raw_path"].decode("latin-1"),
+            "status": client.status,
+            "outcome": handling.outcome,
+            "upstream": handling.route,
+            "key": key.id if key else "",
+            "bytes": client.sent,
+            "milliseconds": round(seconds * 1000, 2),
+        }
+    )

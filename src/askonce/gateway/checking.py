@@ -1,0 +1,51 @@
+"""Asking a provider whether it accepts a credential, by something that costs nothing."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx2
+
+from askonce.gateway.routes import path_at
+from askonce.gateway.upstreams import Way, headers_back
+from askonce.http.identity import Origin
+from askonce.http.passing import Headers
+from askonce.http.transport_classes import adrain, asend
+
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Hold how a provider refused a credential, in its own words."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+Finding = Rejected | Literal["accepted", "down", "unsaid"]
+"""`unsaid`: the provider has no such path, or the credential no right to it."""
+
+
+async def check(way: Way, query: str, headers: Iterable[tuple[bytes, bytes]]) -> Finding:
+    """Ask the provider's check path with the credentials of a request."""
+    path = path_at(way.upstream, way.upstream.check or "/")
+    origin = Origin("GET", way.scheme, way.authority, path, query)
+    request = way.request(origin, headers, b"", of_cache=True)
+    try:
+        response = await asend(httpx2, way.transport, request)
+        chunks = await adrain(response)
+    except httpx2.TransportError:
+        return "down"
+    status = response.status_code
+    if status == httpx2.codes.UNAUTHORIZED:
+        told = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in headers_back(response)
+        ]
+        return Rejected(status, told, b"".join(chunks))
+    if httpx2.codes.is_success(status):
+        return "accepted"
+    is_down = status == httpx2.codes.TOO_MANY_REQUESTS or status >= _SERVER_ERROR
+    return "down" if is_down else "unsaid"

@@ -1,0 +1,454 @@
+"""One request on its way through the gateway."""
+
+import asyncio
+import dataclasses
+import functools
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final, assert_never
+
+import httpx2
+
+from askonce.errors import InputError
+from askonce.gateway import billing
+from askonce.gateway.api_keys import ApiKey
+from askonce.gateway.checking import Rejected, check
+from askonce.gateway.client import Client, GoneError
+from askonce.gateway.refusals import RefusedError, written
+from askonce.gateway.remembering import Asked, Recall
+from askonce.gateway.routes import NotRoutedError, Target, check_path
+from askonce.gateway.state import State
+from askonce.gateway.upstreams import Way, headers_back
+from askonce.http import HTTPCache
+from askonce.http.answering import Answerer
+from askonce.http.identity import Origin, credential_of, is_credential
+from askonce.http.known import known
+from askonce.http.passing import Headers
+from askonce.http.steps import Answering, Close, Drain, Library, Send, Wish
+from askonce.http.streams import streams
+from askonce.http.transport_classes import adrain, asend, concerns
+from askonce.observe.prometheus import UpstreamError
+from askonce.wire import parse_body
+
+_LIBRARY: Final[ModuleType] = httpx2
+_STREAMS: Final = streams(_LIBRARY)
+_NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+_background: set[asyncio.Task[Any]] = set()
+
+
+@dataclass(slots=True)
+class Reply:
+    """Hold an answer that needs no provider."""
+
+    status_code: int
+    headers: Headers
+    chunks: Iterable[bytes]
+
+
+class _Plain(Library):
+    """Make replies without a response of the library: a hit costs half as much."""
+
+    def reply(self, status: int, headers: Headers, chunks: Iterable[bytes]) -> Any:
+        return Reply(status, headers, chunks)
+
+
+_PLAIN: Final = _Plain(httpx2, _STREAMS.replay)
+
+
+class Handling:
+    """Answer one request.
+
+    Afterwards `route`, `outcome`, `key` and `model` tell what became of it.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_client",
+        "_content",
+        "_method",
+        "_path",
+        "_query",
+        "_state",
+        "_task",
+        "_waiting_keys",
+        "bill",
+        "first_byte",
+        "key",
+        "model",
+        "outcome",
+        "recall",
+        "route",
+    )
+
+    def __init__(self, state: State, client: Client, method: str, path: str, query: str) -> None:
+        self._state = state
+        self._client = client
+        self._method = method
+        self._path = path
+        self._query = query
+        self._content = b""
+        self._task: asyncio.Task[Any] | None = None
+        self._waiting_keys: Sequence[str] = ()
+        self._asked: Asked | None = None
+        self.recall: Recall | None = None
+        self.key: ApiKey | None = None
+        self.bill: billing.Bill | None = None
+        self.model = ""
+        self.route = ""
+        self.outcome = "error"
+        self.first_byte = 0.0
+
+    async def run(self) -> None:
+        """Answer, whatever happens; only what must end the connection is raised."""
+        try:
+            await self._answer()
+        except GoneError:
+            self.outcome = "gone"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._client.is_gone or task is None:
+                raise
+            task.uncancel()
+            self.outcome = "gone"
+        except RefusedError as refused:
+            await self._refuse(refused)
+        except NotRoutedError as error:
+            await self._refuse(RefusedError(error.status, str(error), "not_found"))
+        except InputError as error:
+            await self._refuse(RefusedError(400, str(error), "invalid_request"))
+        except httpx2.TimeoutException as error:
+            self._count(error)
+            await self._refuse(
+                RefusedError(504, f"{self.route} did not answer in time", "upstream_timeout")
+            )
+        except httpx2.TransportError as error:
+            self._count(error)
+            await self._refuse(
+                RefusedError(502, f"{self.route} cannot be reached or broke off", "upstream_failed")
+            )
+        finally:
+            self._client.end()
+            self._settle()
+
+    async def _answer(self) -> None:
+        state = self._state
+        if state.access is not None:
+            self.key = await state.access.admit(self._client.headers, self._query)
+            self.bill = billing.Bill(self.key)
+            billing.current.set(self.bill)
+        if self._method == "POST" and await self._at_once():
+            return
+        check_path(self._path, self._query)
+        if concerns(Origin(self._method, "", "", self._path, "")):
+            self._content = await self._client.body()
+            if state.need_model:
+                self.model = _model_of(self._content, self._path)
+            await self._cached(self._find())
+        else:
+            if state.access is not None and self.key is not None:
+                state.access.check_other(self.key, self._method, self._path)
+            await self._passed(self._find())
+
+    async def _at_once(self) -> bool:
+        """Answer what was asked before, byte for byte, if what is kept of it is good."""
+        content = await self._client.peek()
+        if content is None:
+            return False
+        owner = "" if self.key is None else self.key.id
+        headers = tuple(self._client.headers)
+        self._asked = (self._path, self._query, content, owner, headers)
+        recall = self._state.remembered.find(self._asked)
+        if recall is None:
+            return False
+        if self.key is None:
+            if not self._state.acceptance.at_once(recall.digest):
+                return False
+        elif self._state.access is not None:
+            self._state.access.check_answer(self.key, recall.model)
+        reply = recall.known.reply()
+        if reply is None:
+            return False
+        self.outcome, self.route, self.recall = "hit", recall.route, recall
+        await self._client.reply(200, *reply)
+        return True
+
+    def _remember(self, cache: HTTPCache, origin: Origin, digest: str) -> None:
+        """Remember a request whose answer was kept, for whoever repeats it."""
+        if self._asked is None:
+            return
+        found = known(cache, cache.understand(origin, self._content))
+        if found is not None:
+            recall = Recall(found, digest, self.route, self.model)
+            self._state.remembered.keep(self._asked, recall)
+
+    def _find(self) -> Target:
+        names = [name.decode("latin-1") for name, _ in self._client.headers]
+        target = self._state.routes.find(self._path, names, self.model)
+        self.route = target.upstream.name
+        return target
+
+    async def _cached(self, target: Target) -> None:
+        state, key = self._state, self.key
+        way = state.ways[target.upstream.name]
+        if key is not None and self.bill is not None and state.access is not None:
+            state.access.check_answer(key, self.model)
+            self.bill.model = self.model
+        origin = way.origin(self._method, target.path, self._query, self._client.headers)
+        if key is not None:
+            origin = _with_namespace(origin, key.namespace)
+        cache = state.cache(target.upstream, self._path, self.model)
+        if cache is None:
+            # The store has never been there yet: then nobody knows who shares what with whom.
+            await self._pass_on(way, origin, self._content)
+            return
+        digest = "" if key is not None else credential_of(origin, state.isolation_key)
+        is_proven = key is not None or state.acceptance.at_once(digest)
+        if not is_proven:
+            rejection = await self._verify(way, origin, digest)
+            if isinstance(rejection, Rejected):
+                self.outcome = "refused"
+                await self._reply(Reply(rejection.status, rejection.headers, [rejection.body]))
+                return
+            is_proven = rejection
+        if not is_proven:
+            # Then the answer must be as new as this request: it is asked for, or somebody with
+            # the same credential is just asking.
+            fresh = ("cache-control", "max-age=0")
+            origin = dataclasses.replace(origin, headers=[*origin.headers, fresh])
+        call = functools.partial(self._call, cache, way, origin, digest)
+        answerer = Answerer(
+            cache,
+            _PLAIN,
+            _STREAMS.tee,
+            functools.partial(self._refresh, cache, way, origin),
+            origin,
+            self._content,
+            may_stand_in=is_proven,
+        )
+        answer = await cache.arun(answerer.answer(), call)
+        if isinstance(answer, Reply):
+            await self._reply(answer)
+            if self.outcome == "hit" and is_proven:
+                self._remember(cache, origin, digest)
+        else:
+            await self._stream(answer)
+
+    async def _verify(self, way: Way, origin: Origin, digest: str) -> "bool | Rejected":
+        """Tell whether the provider accepts a credential, before anything kept is given."""
+        acceptance = self._state.acceptance
+        standing = await acceptance.standing(digest)
+        if standing == "accepted" or way.upstream.check is None:
+            return standing == "accepted"
+        headers = [
+            pair
+            for pair in self._client.headers
+            if is_credential(pair[0].decode("latin-1")) or pair[0] in way.upstream_marks
+        ]
+        found = await acceptance.once(digest, lambda: check(way, origin.query, headers))
+        if isinstance(found, Rejected):
+            await acceptance.reject(digest)
+            return found
+        if found == "accepted":
+            await acceptance.accept(digest)
+        # Who was accepted not long ago goes on while the provider is down.
+        return found == "accepted" or (found == "down" and standing == "lapsed")
+
+    async def _call(
+        self, cache: HTTPCache, way: Way, origin: Origin, digest: str, wish: Wish
+    ) -> Any:
+        match wish:
+            case Send(content, keys):
+                self._waiting_keys = keys
+                self._task = asyncio.current_task()
+                self._client.watch(functools.partial(self._on_gone, cache))
+                response = await self._ask(way, origin, content)
+                if digest:
+                    if response.status_code == 200:
+                        await self._state.acceptance.accept(digest)
+                    elif response.status_code == 401:
+                        await self._state.acceptance.reject(digest)
+                return response
+            case _:
+                return await _look_after(wish)
+
+    def _on_gone(self, cache: HTTPCache) -> None:
+        """Stop asking for a caller that went away, unless others wait or the answer is wanted."""
+        if self._state.config.cache.on_disconnect == "finish":
+            return
+        flights = cache.store.flights.under_way(self._waiting_keys)
+        if self._task is not None and not any(flight.is_awaited for flight in flights):
+            self._task.cancel()
+
+    async def _ask(self, way: Way, origin: Origin, content: bytes) -> Any:
+        if self.bill is not None:
+            self.bill.asked = True
+        request = way.request(origin, self._client.headers, content, of_cache=True)
+        response = await asend(httpx2, way.transport, request)
+        if response.status_code >= 400:
+            reason = _class(response.status_code)
+            self._state.metrics.upstream_error(route=self.route, reason=reason)
+        return response
+
+    def _refresh(self, cache: HTTPCache, way: Way, origin: Origin, steps: Answering) -> None:
+        """Carry out a flow in the background: nobody waits for it."""
+
+        async def call(wish: Wish) -> Any:
+            if isinstance(wish, Send):
+                return await self._ask(way, origin, wish.content)
+            return await _look_after(wish)
+
+        async def refresh() -> None:
+            async with self._state.in_use():
+                await cache.arun(steps, call)
+
+        task = asyncio.ensure_future(refresh())
+        _background.add(task)
+        task.add_done_callback(_background.discard)
+
+    async def _passed(self, target: Target) -> None:
+        """Pass a request on that no cache answers, as it comes and goes."""
+        way = self._state.ways[target.upstream.name]
+        origin = way.origin(self._method, target.path, self._query, self._client.headers)
+        names = {name for name, _ in self._client.headers}
+        has_body = b"transfer-encoding" in names or (
+            b"content-length" in names or self._method not in _NO_BODY
+        )
+        await self._pass_on(way, origin, self._client.incoming() if has_body else b"")
+
+    async def _pass_on(self, way: Way, origin: Origin, content: Any) -> None:
+        self.outcome = "bypass"
+        if self.bill is not None:
+            self.bill.asked = True
+        request = way.request(origin, self._client.headers, content, of_cache=False)
+        response = await asend(httpx2, way.transport, request)
+        self._task = asyncio.current_task()
+        self._client.watch(self._cancel)
+        await self._stream(response)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _reply(self, reply: Reply) -> None:
+        headers = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers
+        ]
+        status = dict(headers).get(b"cache-status", b"")
+        if self.outcome == "error":
+            self.outcome = _outcome(status.decode("latin-1"))
+        await self._client.begin(reply.status_code, headers)
+        self.first_byte = time.perf_counter()
+        last = b""
+        for chunk in reply.chunks:
+            if last:
+                await self._client.give(last, more=True)
+            last = chunk
+        await self._client.give(last, more=False)
+
+    async def _stream(self, response: Any) -> None:
+        """Send a response on, each piece when it comes."""
+        headers = headers_back(response)
+        if self.outcome == "error":
+            self.outcome = _outcome(response.headers.get("cache-status", ""))
+        try:
+            await self._client.begin(response.status_code, headers)
+            self.first_byte = time.perf_counter()
+            if self._method == "HEAD":
+                await self._client.give(b"", more=False)
+                return
+            async for chunk in response.stream:
+                await self._client.give(chunk, more=True)
+            await self._client.give(b"", more=False)
+        except GoneError:
+            if self._state.config.cache.on_disconnect == "finish":
+                await adrain(response)
+            raise
+        finally:
+            await response.aclose()
+
+    async def _refuse(self, refused: RefusedError) -> None:
+        if self.outcome == "error":
+            self.outcome = "refused" if refused.status < 500 else "error"
+        if self._client.status:
+            # The head is out: that the answer is cut short must show, and does.
+            return
+        if refused.status in (401, 403, 429):
+            self._state.metrics.denied(reason=refused.code)
+        headers, body = written(refused)
+        try:
+            await self._client.begin(refused.status, headers)
+            await self._client.give(b"" if self._method == "HEAD" else body, more=False)
+        except GoneError:
+            self.outcome = "gone"
+
+    def _count(self, error: httpx2.TransportError) -> None:
+        self._state.metrics.upstream_error(route=self.route, reason=_kind(error))
+
+    def _settle(self) -> None:
+        bill, key, access = self.bill, self.key, self._state.access
+        if bill is None or key is None or access is None or self._client.status >= 400:
+            return
+        dollars = self._state.prices.settle(
+            bill,
+            read=len(self._content),
+            sent=self._client.sent,
+            streamed=self._client.is_events,
+        )
+        if dollars:
+            access.ledger.note_spent(key, dollars, now=time.time())
+
+
+async def _look_after(wish: Wish) -> Any:
+    match wish:
+        case Drain(response):
+            return await adrain(response)
+        case Close(response):
+            return await response.aclose()
+        case Send():
+            raise AssertionError
+        case _:
+            assert_never(wish)
+
+
+def _model_of(content: bytes, path: str) -> str:
+    """Give the model that a request names, an empty string if it names none."""
+    try:
+        model = parse_body(content).get("model")
+    except InputError:
+        model = None
+    if isinstance(model, str):
+        return model
+    found = re.search(r"/(?:models|deployments)/([^/:]+)", path)
+    return found[1] if found else ""
+
+
+def _with_namespace(origin: Origin, namespace: str) -> Origin:
+    """Put a request into a namespace, which no caller chooses."""
+    own = ("askonce-namespace", namespace)
+    return dataclasses.replace(
+        origin, headers=[*(pair for pair in origin.headers if pair[0] != own[0]), own]
+    )
+
+
+def _outcome(cache_status: str) -> str:
+    """Tell in a word what the cache did, from the last `Cache-Status` (RFC 9211)."""
+    last = cache_status.rpartition("askonce; ")[2]
+    if last.startswith("hit") or "collapsed" in last:
+        return "hit"
+    forwarded = re.match(r"fwd=([a-z-]+)", last)
+    return forwarded[1] if forwarded else ("refused" if last else "bypass")
+
+
+def _class(status: int) -> UpstreamError:
+    if status == 429:
+        return "429"
+    return "5xx" if status >= 500 else "4xx"
+
+
+def _kind(error: httpx2.TransportError) -> UpstreamError:
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+        return "connect"
+    return "timeout" if isinstance(error, httpx2.TimeoutException) else "cut"

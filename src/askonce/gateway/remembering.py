@@ -1,0 +1,63 @@
+"""Requests of late: who repeats one, byte for byte, is answered at once if the answer is kept."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from askonce.http.known import Known
+from askonce.observe.prometheus import Metrics
+
+Asked = tuple[str, str, bytes, str, tuple[tuple[bytes, bytes], ...]]
+"""Path, query, body, the key's identifier and all headers."""
+
+_MOST: Final = 2048
+_LONGEST: Final = 64 << 10
+
+
+@dataclass(slots=True)
+class Recall:
+    """Hold a request that is known, whose credential it carries, and how often it was a hit."""
+
+    known: Known
+    digest: str
+    route: str
+    model: str
+    hits: int = 0
+
+
+@dataclass
+class Remembered:
+    """Remember the last requests whose answers were kept, and count hits a second at a time."""
+
+    metrics: Metrics
+    _recalls: OrderedDict[Asked, Recall] = field(default_factory=OrderedDict[Asked, Recall])
+    _counted: dict[int, Recall] = field(default_factory=dict[int, Recall])
+
+    def find(self, asked: Asked) -> Recall | None:
+        """Give what is known of a request."""
+        recall = self._recalls.get(asked)
+        if recall is not None:
+            self._recalls.move_to_end(asked)
+        return recall
+
+    def keep(self, asked: Asked, recall: Recall) -> None:
+        """Remember a request, unless it is long."""
+        if len(asked[2]) > _LONGEST:
+            return
+        self._recalls[asked] = recall
+        if len(self._recalls) > _MOST:
+            self._recalls.popitem(last=False)
+
+    def count(self, recall: Recall) -> None:
+        """Count a hit; the metrics hear of it at the next flush."""
+        recall.hits += 1
+        self._counted[id(recall)] = recall
+
+    def flush(self) -> None:
+        """Tell the metrics what was counted."""
+        counted, self._counted = self._counted, {}
+        for recall in counted.values():
+            hits, recall.hits = recall.hits, 0
+            if event := recall.known.hit():
+                self.metrics.count(event, recall.route, times=hits)
+            self.metrics.requests(route=recall.route, status=200, outcome="hit", count=hits)

@@ -1,0 +1,189 @@
+"""The way to the providers: pooled connections, and what of a request and a response passes."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, Final
+
+import httpx2
+
+from askonce.gateway.config import Upstream
+from askonce.http.control import OWN_PREFIX
+from askonce.http.identity import Origin, is_credential, without_credentials
+from askonce.observe.opentelemetry import inject
+
+Headers = list[tuple[bytes, bytes]]
+
+_OWN: Final = OWN_PREFIX.encode()
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Headers between two neighbours (RFC 9110, section 7.6.1), besides those that Connection names."""
+
+_SET_ANEW: Final = frozenset({b"host", b"expect"})
+
+
+class Way:
+    """Reach one upstream over connections that are kept open.
+
+    `passes_credentials`: it gets those of the caller, unless it has one of its own. `traces`: it
+    gets the current span as its parent.
+    """
+
+    def __init__(
+        self, upstream: Upstream, *, passes_credentials: bool = True, traces: bool = False
+    ) -> None:
+        self._traces = traces
+        self.upstream = upstream
+        scheme, _, rest = upstream.base_url.partition("://")
+        self.scheme, self.authority = scheme, rest.partition("/")[0].lower()
+        self.transport = httpx2.AsyncHTTPTransport(
+            limits=httpx2.Limits(
+                max_connections=upstream.max_connections,
+                max_keepalive_connections=upstream.max_connections,
+                keepalive_expiry=60,
+            ),
+        )
+        self._timeouts = {
+            "timeout": {
+                "connect": upstream.connect_timeout,
+                "read": upstream.timeout,
+                "write": upstream.timeout,
+                "pool": upstream.connect_timeout,
+            }
+        }
+        self._added = {
+            name.lower().encode("latin-1"): value.encode("latin-1")
+            for name, value in upstream.headers.items()
+        }
+        if upstream.credential_env:
+            secret = os.environ[upstream.credential_env]
+            name = upstream.credential_header.lower()
+            told = f"Bearer {secret}" if name == "authorization" else secret
+            self._added[name.encode("latin-1")] = told.encode("latin-1")
+        self.upstream_marks = frozenset(mark.encode("latin-1") for mark in upstream.marks)
+        self._strips = bool(upstream.credential_env) or not passes_credentials
+
+    def origin(
+        self, method: str, path: str, query: str, headers: Iterable[tuple[bytes, bytes]]
+    ) -> Origin:
+        """Give a request as the cache sees it: as if the caller had asked the upstream itself."""
+        # What is added decides answers too; the host that the caller knows is ours.
+        told = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in headers
+            if name not in self._added and name != b"host" and name not in HOP_BY_HOP
+        ]
+        told += [
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in self._added.items()
+        ]
+        return Origin(method, self.scheme, self.authority, path, query, told)
+
+    def request(
+        self,
+        origin: Origin,
+        headers: Iterable[tuple[bytes, bytes]],
+        content: bytes | AsyncIterator[bytes],
+        *,
+        of_cache: bool,
+    ) -> Any:
+        """Make the request that goes to the upstream.
+
+        `of_cache`: the cache answers it, and what asks the cache of something ends here.
+        """
+        passed = _passed_on(headers, self._added)
+        if self._strips:
+            passed = [pair for pair in passed if not is_credential(pair[0].decode("latin-1"))]
+        if of_cache:
+            passed = [pair for pair in passed if pair[0] != b"cache-control"]
+        if self._traces:
+            passed = inject(passed)
+        target = without_credentials(origin) if self._strips else origin.target
+        passed += self._added.items()
+        passed.append((b"host", self.authority.encode("ascii")))
+        if isinstance(content, bytes):
+            passed = [pair for pair in passed if pair[0] != b"content-length"]
+            if content or origin.method in ("POST", "PUT", "PATCH"):
+                passed.append((b"content-length", str(len(content)).encode()))
+            stream: Any = httpx2.ByteStream(content)
+        else:
+            if not any(name == b"content-length" for name, _ in passed):
+                passed.append((b"transfer-encoding", b"chunked"))
+            stream = _Incoming(content)
+        return httpx2.Request(
+            origin.method,
+            f"{self.scheme}://{self.authority}{target}",
+            headers=passed,
+            stream=stream,
+            extensions=dict(self._timeouts),
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.transport.aclose()
+
+
+class _Incoming(httpx2.AsyncByteStream):
+    """Pass a body on as it comes in."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._chunks:
+            yield chunk
+
+
+def _passed_on(headers: Iterable[tuple[bytes, bytes]], added: Mapping[bytes, bytes]) -> Headers:
+    pairs = list(headers)
+    named = _named_by_connection(pairs)
+    return [
+        (name, value)
+        for name, value in pairs
+        if name not in HOP_BY_HOP
+        and name not in _SET_ANEW
+        and name not in named
+        and name not in added
+        and not name.startswith(_OWN)
+    ]
+
+
+def headers_back(response: Any) -> Headers:
+    """Give the headers of a response that the caller may see."""
+    pairs: Headers = [(name.lower(), value) for name, value in response.headers.raw]
+    named = _named_by_connection(pairs)
+    # The date is written anew by our own server, once.
+    ends_here = HOP_BY_HOP | named | {b"date"}
+    return [pair for pair in pairs if pair[0] not in ends_here]
+
+
+def _named_by_connection(headers: Headers) -> frozenset[bytes]:
+    values = [value for name, value in headers if name == b"connection"]
+    if not values:
+        return frozenset()
+    return frozenset(part.strip().lower() for value in values for part in value.split(b","))
+
+
+async def reachable(way: Way, seconds: float) -> bool:
+    """Tell whether something listens at the upstream's address."""
+    host, _, port = way.authority.rpartition(":")
+    if not port.isdecimal():
+        host, port = way.authority, "443" if way.scheme == "https" else "80"
+    try:
+        async with asyncio.timeout(seconds):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return True

@@ -1,0 +1,89 @@
+"""A request that is asked again: what of its answer need not be worked out anew."""
+
+import time
+from typing import Final
+
+from askonce.events import Event
+from askonce.http import flows, passing
+from askonce.http.answer import Answer
+from askonce.http.cache import HTTPCache
+from askonce.http.exchange import Exchange
+from askonce.http.flows import Found
+
+Pairs = list[tuple[bytes, bytes]]
+
+_SLOW: Final = 0.02
+_SHY_FOR: Final = 1.0
+
+
+class Known:
+    """Answer one request, understood before, with what the store holds of it at this moment.
+
+    Only what is plain is answered; for all else, and wherever in doubt, the flow finds out. A
+    store that takes long to answer is left alone for a while.
+    """
+
+    __slots__ = ("_answer", "_blob", "_cache", "_chunks", "_exchange", "_fixed", "_shy_until")
+
+    def __init__(self, cache: HTTPCache, exchange: Exchange) -> None:
+        self._cache = cache
+        self._exchange = exchange
+        self._blob: bytes | None = None
+        self._answer: Answer | None = None
+        self._fixed: Pairs = []
+        self._chunks: list[bytes] = []
+        self._shy_until = 0.0
+
+    def hit(self) -> Event | None:
+        """Tell of a hit as the flow does; None if there has been none."""
+        answer = self._answer
+        return None if answer is None else flows.event_of("hit", self._exchange.question, answer)
+
+    def reply(self) -> tuple[Pairs, list[bytes]] | None:
+        """Give headers and chunks of a kept answer that is good, None for all else."""
+        now = time.time()
+        if now < self._shy_until:
+            return None
+        try:
+            blob = self._cache.store.glance(self._exchange.question.key)
+        except Exception:  # noqa: BLE001  the flow will tell of it
+            return None
+        if time.time() - now > _SLOW:
+            self._shy_until = now + _SHY_FOR
+        if blob is None or (blob != self._blob and not self._open(blob)):
+            return None
+        answer = self._answer
+        if answer is None or now >= answer.expires:
+            return None
+        max_age = self._exchange.policy.max_age
+        if max_age is not None and now - answer.created > max_age:
+            return None
+        age = (b"age", b"%d" % max(0, now - answer.created))
+        status = passing.hit_status(answer, now=now).encode("ascii")
+        return [*self._fixed, age, (b"cache-status", status)], self._chunks
+
+    def _open(self, blob: bytes) -> bool:
+        """Read another entry than the last; tags may have retired it, which takes a flow."""
+        answer = Answer.unpack(blob, self._exchange.question.binding)
+        if answer is None or answer.tags:
+            return False
+        try:
+            headers, chunks = passing.reply_of(
+                self._exchange, Found(answer, blob), now=answer.created
+            )
+        except Exception:  # noqa: BLE001  whatever an entry holds, it must not break the call
+            return False
+        self._fixed = [
+            (name.encode("latin-1"), value.encode("latin-1"))
+            for name, value in headers
+            if name not in ("age", "cache-status")
+        ]
+        self._blob, self._answer, self._chunks = blob, answer, chunks
+        return True
+
+
+def known(cache: HTTPCache, exchange: object) -> Known | None:
+    """Make a request known, unless its policy wants more than a look into the store."""
+    if not isinstance(exchange, Exchange) or exchange.policy.no_cache:
+        return None
+    return Known(cache, exchange)
