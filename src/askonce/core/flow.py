@@ -325,17 +325,23 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine to its end from sync code, also inside a running event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
     outcome: Future[Any] = Future()
+
+    async def keep_outcome() -> None:
+        # Not a task's result: asyncio.run writes that into a message which nobody reads.
+        outcome.set_result(await coroutine)
 
     def work() -> None:
         try:
-            outcome.set_result(asyncio.run(coroutine))
+            asyncio.run(keep_outcome())
         except BaseException as error:
             outcome.set_exception(error)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(keep_outcome())
+        return outcome.result()
 
     thread = threading.Thread(target=work, name="askonce-coroutine")
     thread.start()

@@ -8,6 +8,7 @@ from collections.abc import (
     AsyncIterator,
     Coroutine,
     Generator,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -49,7 +50,7 @@ from askonce.stores.objects_segments import (
 )
 from askonce.stores.objects_url import LOOKUP_TIMEOUT, TIMEOUT, engine_of, limits_of
 from askonce.stores.objects_vacuum import vacuum
-from askonce.stores.objects_values import fetch, spot_of
+from askonce.stores.objects_values import Spot, Values
 
 if TYPE_CHECKING:
     from askonce.stores.objects_bucket import Engine
@@ -211,23 +212,42 @@ class ObjectStore(Store):
         unique = dict.fromkeys(keys)
         if not unique:
             return []
-        wanted = as_digests(map(digest_of, unique))
+        values = Values(self._bucket)
         missing: set[str] = set()
-        found: dict[int, bytes | None] = {}
+        spots: dict[int, Spot] = {}
         for _ in range(_LOOKS):
-            segments = (await self._log.look()).segments
-            owners, rows = newest_of(segments, wanted)
-            here = np.flatnonzero(owners >= 0)
-            pairs = zip(owners[here].tolist(), rows[here].tolist(), strict=True)
-            spots = [spot_of(segments[owner], row) for owner, row in pairs]
-            at_hand = {one.name: one.content for one in segments if one.content}
-            values, absent = await fetch(self._bucket, spots, at_hand)
-            found = dict(zip(here.tolist(), values, strict=True))
+            spots, absent = await self._look_for(unique, values)
             if absent <= missing:
                 break
             missing = absent  # moved meanwhile; what is missing twice is lost
+        found = dict(zip(spots, values.cut(spots.values()), strict=True))
         by_key = {key: found.get(number) for number, key in enumerate(unique)}
         return [by_key[key] for key in keys]
+
+    async def _look_for(
+        self, keys: Iterable[str], values: Values
+    ) -> tuple[dict[int, Spot], set[str]]:
+        """Load the values of keys; tell by their numbers where they lie, and what was absent.
+
+        While the log is listed they are got from where they were last known to be: if they are
+        still there, and mostly they are, nothing is left to be asked for.
+        """
+        looking = asyncio.ensure_future(self._log.look())
+        await asyncio.sleep(0)  # it is on its way before anything is computed
+        wanted = as_digests(map(digest_of, keys))
+        known = self._log.known
+        spots = values.find(known, wanted)
+        loading = asyncio.ensure_future(values.load_if_possible(spots.values()))
+        try:
+            segments = (await looking).segments
+            absent = await loading
+        finally:
+            looking.cancel()
+            loading.cancel()
+        if absent is not None and segments == known:
+            return spots, absent
+        spots = values.find(segments, wanted)
+        return spots, await values.load(spots.values())
 
     async def _write(self, batch: Batch, end: float) -> None:
         view, packs = await asyncio.gather(self._log.names(), together(self._put_pack, batch.packs))

@@ -76,6 +76,8 @@ class Log:
         self._loading: dict[str, Future[None]] = {}
         self._manifest = Manifest()
         self._stamp = 0
+        self.known: tuple[Segment, ...] = ()
+        """The segments that counted at the last look, and what was appended since."""
 
     async def names(self) -> View:
         """Look which segments there are, without their content."""
@@ -107,8 +109,9 @@ class Log:
             absent = {path for path, segment in found.items() if segment == "missing"}
             if absent <= missing:
                 self._forget_all_but(found.keys())
-                segments = (one for one in found.values() if isinstance(one, Segment))
-                return View(view.listing, view.manifest, tuple(segments))
+                segments = tuple(one for one in found.values() if isinstance(one, Segment))
+                self.known = segments
+                return View(view.listing, view.manifest, segments)
             missing = absent  # merged meanwhile; what is missing twice is lost
         raise self.restless()
 
@@ -123,7 +126,10 @@ class Log:
         content, _ = draft.encode()
         path = loose_path(self.next_stamp())
         await self.bucket.put(path, content)
-        self._keep(path, parse(path, content, len(content)))
+        segment = self._keep(path, parse(path, content, len(content)))
+        if segment is not None:
+            with self._lock:
+                self.known += (segment,)
 
     async def merge_sometimes(self, view: View) -> None:
         """Merge if the log was long when it was looked at. Nothing is lost if it fails."""
@@ -272,11 +278,12 @@ class Log:
                 self._loaded.pop(path, None)
             raise MovedError from error
 
-    def _keep(self, path: str, segment: Segment | None) -> None:
+    def _keep(self, path: str, segment: Segment | None) -> Segment | None:
         if segment is not None and segment.size > _KEPT_WHOLE:
             segment = without_content(segment)
         with self._lock:
             self._loaded[path] = segment
+        return segment
 
     def _forget_all_but(self, paths: AbstractSet[str]) -> None:
         """Forget the segments that do not count any more, once they are many."""

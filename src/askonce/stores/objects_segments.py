@@ -142,11 +142,12 @@ def parse(name: str, content: bytes, size: int) -> Segment | None:
         size,
         keys,
         content if len(content) == size else None,
-        frozenset(_one_by_one(rows["digest"])) if count <= _FEW else frozenset(),
+        frozenset(one_by_one(rows["digest"])) if count <= _FEW else frozenset(),
     )
 
 
-def _one_by_one(digests: Digests) -> Iterator[bytes]:
+def one_by_one(digests: Digests) -> Iterator[bytes]:
+    """Take digests out of an array, whole."""
     block = digests.tobytes()
     return (block[at : at + _DIGEST] for at in range(0, len(block), _DIGEST))
 
@@ -162,7 +163,7 @@ def newest_of(segments: Sequence[Segment], wanted: Digests) -> tuple[Indexes, In
     rows = np.zeros(len(wanted), np.intp)
     stamps = np.zeros(len(wanted), np.uint64)
     gone = np.zeros(len(wanted), np.bool_)
-    few = set(_one_by_one(wanted)) if len(wanted) <= _FEW else set[bytes]()
+    few = set(one_by_one(wanted)) if len(wanted) <= _FEW else set[bytes]()
     for number, segment in enumerate(segments):
         if not segment.may_have(few):
             continue

@@ -10,7 +10,7 @@ from askonce.stores.objects_bucket import Listed
 from askonce.stores.objects_log import Log, MovedError
 from askonce.stores.objects_manifest import INDEX, LOG, PACKS, generation_of, is_pack, pack_name
 from askonce.stores.objects_segments import GONE, HERE, Draft, Indexes, merge
-from askonce.stores.objects_values import Spot, fetch
+from askonce.stores.objects_values import Spot, Values
 
 _ATTEMPTS = 3
 _FULL_PACK = 16 * 1024**2
@@ -47,11 +47,12 @@ async def _repack(log: Log, draft: Draft) -> None:
     lost = np.zeros(len(draft.rows), np.bool_)
     for batch in _batches(draft, chosen):
         spots = [_spot_of(draft, row) for row in batch]
-        values, _ = await fetch(log.bucket, spots, {})
+        values = Values(log.bucket)
+        await values.load(spots)
         name = pack_name(log.next_stamp())
         pack = bytearray()
         draft.packs.append(name)
-        for row, value in zip(batch, values, strict=True):
+        for row, value in zip(batch, values.cut(spots), strict=True):
             if value is None:
                 lost[row] = True
                 continue
