@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Final, assert_never
 
 import httpx2
@@ -22,7 +21,7 @@ from askonce.gateway.remembering import Asked, Recall
 from askonce.gateway.routes import NotRoutedError, Target, check_path
 from askonce.gateway.state import State
 from askonce.gateway.upstreams import Way, headers_back
-from askonce.http import HTTPCache
+from askonce.http import HTTPCache, libraries
 from askonce.http.answering import Answerer
 from askonce.http.identity import Origin, credential_of, is_credential
 from askonce.http.known import known
@@ -33,7 +32,7 @@ from askonce.http.transport_classes import adrain, asend, concerns
 from askonce.observe.prometheus import UpstreamError
 from askonce.wire import parse_body
 
-_LIBRARY: Final[ModuleType] = httpx2
+_LIBRARY: Final = libraries.find("httpx2")
 _STREAMS: Final = streams(_LIBRARY)
 _NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _background: set[asyncio.Task[Any]] = set()

@@ -55,10 +55,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        # What is left of the bytes that came with its end belongs to the body.
-        self._head = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if self._head > self.limits.max_header_bytes:
-            return
+            # Some of the bytes that came with its end may belong to the body.
+            self._head = sum(len(name) + len(value) for name, value in self.headers)
+            self._head += len(self.url)
+            if self._head > self.limits.max_header_bytes:
+                return
         self._head = 0
         self._body_since, self._head_since = self._head_since, 0.0
         super().on_headers_complete()

@@ -71,8 +71,8 @@ class State:
         self._tasks: list[asyncio.Task[None]] = []
         self._users = 0
         self._ending = asyncio.Event()
+        self._is_retired = False
         self._idle = asyncio.Event()
-        self._idle.set()
 
     @property
     def isolates(self) -> bool:
@@ -179,17 +179,18 @@ class State:
     def enter(self) -> None:
         """Begin a request under this state."""
         self._users += 1
-        self._idle.clear()
 
     def leave(self) -> None:
         """End a request under this state."""
         self._users -= 1
-        if not self._users:
+        if not self._users and self._is_retired:
             self._idle.set()
 
     async def retire(self) -> None:
         """Close when the last request has ended."""
-        await self._idle.wait()
+        self._is_retired = True
+        if self._users:
+            await self._idle.wait()
         await self.aclose()
 
     async def aclose(self) -> None:

@@ -3,6 +3,7 @@
 import time
 from typing import Final
 
+from askonce.core.entry import NEVER
 from askonce.events import Event
 from askonce.http import flows, passing
 from askonce.http.answer import Answer
@@ -59,6 +60,8 @@ class Known:
         if max_age is not None and now - answer.created > max_age:
             return None
         age = (b"age", b"%d" % max(0, now - answer.created))
+        if answer.expires == NEVER:
+            return [*self._fixed, age], self._chunks
         status = passing.hit_status(answer, now=now).encode("ascii")
         return [*self._fixed, age, (b"cache-status", status)], self._chunks
 
@@ -76,7 +79,7 @@ class Known:
         self._fixed = [
             (name.encode("latin-1"), value.encode("latin-1"))
             for name, value in headers
-            if name not in ("age", "cache-status")
+            if name != "age" and (name != "cache-status" or answer.expires == NEVER)
         ]
         self._blob, self._answer, self._chunks = blob, answer, chunks
         return True
