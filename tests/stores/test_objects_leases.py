@@ -11,6 +11,7 @@ from askonce import open_store
 from askonce.core.store import Store
 from askonce.errors import StoreError
 from askonce.stores import objects_leases
+from tests.servers.gcs import gcs
 from tests.servers.s3 import S3Server
 from tests.stores.objects import PATIENT
 from tests.test_leases import *
@@ -30,13 +31,14 @@ def opened(url: str) -> Iterator[tuple[Store, Store]]:
         yield one.store, other.store
 
 
-@pytest.fixture(params=["s3", "folder"])
+@pytest.fixture(params=["s3", "gcs", "folder"])
 def pair(request, tmp_path) -> Iterator[tuple[Store, Store]]:
     if request.param == "folder":
         yield from opened(f"file+object:///{tmp_path}/objects")
     else:
-        server = request.getfixturevalue("s3")
-        yield from opened(server.url(request.getfixturevalue("bucket"), **PATIENT))
+        server = request.getfixturevalue(request.param)
+        name = server.make_bucket(f"leased-{next(_numbers)}")
+        yield from opened(server.url(name, **PATIENT))
 
 
 @pytest.fixture
