@@ -6,9 +6,10 @@ from typing import Literal
 
 import httpx2
 
+from askonce.gateway.acceptance import Acceptance
 from askonce.gateway.routes import path_at
 from askonce.gateway.upstreams import Way, headers_back
-from askonce.http.identity import Origin
+from askonce.http.identity import Origin, is_credential
 from askonce.http.passing import Headers
 from askonce.http.transport_classes import adrain, asend
 
@@ -49,3 +50,29 @@ async def check(way: Way, query: str, headers: Iterable[tuple[bytes, bytes]]) ->
         return "accepted"
     is_down = status == httpx2.codes.TOO_MANY_REQUESTS or status >= _SERVER_ERROR
     return "down" if is_down else "unsaid"
+
+
+async def is_accepted(
+    acceptance: Acceptance,
+    headers: Iterable[tuple[bytes, bytes]],
+    way: Way,
+    origin: Origin,
+    digest: str,
+) -> bool | Rejected:
+    """Tell whether the provider accepts the credential of a request, of all its `headers`."""
+    standing = await acceptance.standing(digest)
+    if standing == "accepted" or way.upstream.check is None:
+        return standing == "accepted"
+    credentials = [
+        pair
+        for pair in headers
+        if is_credential(pair[0].decode("latin-1")) or pair[0] in way.upstream_marks
+    ]
+    found = await acceptance.once(digest, lambda: check(way, origin.query, credentials))
+    if isinstance(found, Rejected):
+        await acceptance.reject(digest)
+        return found
+    if found == "accepted":
+        await acceptance.accept(digest)
+    # Who was accepted not long ago goes on while the provider is down.
+    return found == "accepted" or (found == "down" and standing == "lapsed")

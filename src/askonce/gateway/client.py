@@ -104,12 +104,12 @@ class Client:
             raise GoneError
         return message
 
-    def watch(self, then: Callable[[], None]) -> None:
+    def watch(self, then: Callable[[], object]) -> None:
         """Call `then` once if the caller goes away, from now to the end; its body has been read."""
         if self._watcher is None:
             self._watcher = asyncio.ensure_future(self._watch(then))
 
-    async def _watch(self, then: Callable[[], None]) -> None:
+    async def _watch(self, then: Callable[[], object]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         if not self.has_ended:

@@ -2,19 +2,19 @@
 
 import asyncio
 import dataclasses
-import functools
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import httpx2
 
 from askonce.errors import InputError
 from askonce.gateway import billing
 from askonce.gateway.api_keys import ApiKey
-from askonce.gateway.checking import Rejected, check
+from askonce.gateway.asking import Asking, cancelling, reason_of
+from askonce.gateway.checking import Rejected, is_accepted
 from askonce.gateway.client import Client, GoneError
 from askonce.gateway.refusals import RefusedError, written
 from askonce.gateway.remembering import Asked, Recall
@@ -23,19 +23,17 @@ from askonce.gateway.state import State
 from askonce.gateway.upstreams import Way, headers_back
 from askonce.http import HTTPCache, libraries
 from askonce.http.answering import Answerer
-from askonce.http.identity import Origin, credential_of, is_credential
+from askonce.http.identity import Origin, credential_of
 from askonce.http.known import known
 from askonce.http.passing import Headers
-from askonce.http.steps import Answering, Close, Drain, Library, Send, Wish
+from askonce.http.steps import Library
 from askonce.http.streams import streams
 from askonce.http.transport_classes import adrain, asend, concerns
-from askonce.observe.prometheus import UpstreamError
 from askonce.wire import parse_body
 
 _LIBRARY: Final = libraries.find("httpx2")
 _STREAMS: Final = streams(_LIBRARY)
 _NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
-_background: set[asyncio.Task[Any]] = set()
 
 
 @dataclass(slots=True)
@@ -71,8 +69,6 @@ class Handling:
         "_path",
         "_query",
         "_state",
-        "_task",
-        "_waiting_keys",
         "bill",
         "first_byte",
         "key",
@@ -89,8 +85,6 @@ class Handling:
         self._path = path
         self._query = query
         self._content = b""
-        self._task: asyncio.Task[Any] | None = None
-        self._waiting_keys: Sequence[str] = ()
         self._asked: Asked | None = None
         self.recall: Recall | None = None
         self.key: ApiKey | None = None
@@ -206,106 +200,34 @@ class Handling:
         digest = "" if key is not None else credential_of(origin, state.isolation_key)
         is_proven = key is not None or state.acceptance.at_once(digest)
         if not is_proven:
-            rejection = await self._verify(way, origin, digest)
-            if isinstance(rejection, Rejected):
+            found = await is_accepted(state.acceptance, self._client.headers, way, origin, digest)
+            if isinstance(found, Rejected):
                 self.outcome = "refused"
-                await self._reply(Reply(rejection.status, rejection.headers, [rejection.body]))
+                await self._reply(Reply(found.status, found.headers, [found.body]))
                 return
-            is_proven = rejection
+            is_proven = found
         if not is_proven:
             # Then the answer must be as new as this request: it is asked for, or somebody with
             # the same credential is just asking.
             fresh = ("cache-control", "max-age=0")
             origin = dataclasses.replace(origin, headers=[*origin.headers, fresh])
-        call = functools.partial(self._call, cache, way, origin, digest)
+        asking = Asking(state, self._client, way, cache, origin, digest=digest, bill=self.bill)
         answerer = Answerer(
             cache,
             _PLAIN,
             _STREAMS.tee,
-            functools.partial(self._refresh, cache, way, origin),
+            asking.in_background,
             origin,
             self._content,
             may_stand_in=is_proven,
         )
-        answer = await cache.arun(answerer.answer(), call)
+        answer = await cache.arun(answerer.answer(), asking.call)
         if isinstance(answer, Reply):
             await self._reply(answer)
             if self.outcome == "hit" and is_proven:
                 self._remember(cache, origin, digest)
         else:
             await self._stream(answer)
-
-    async def _verify(self, way: Way, origin: Origin, digest: str) -> "bool | Rejected":
-        """Tell whether the provider accepts a credential, before anything kept is given."""
-        acceptance = self._state.acceptance
-        standing = await acceptance.standing(digest)
-        if standing == "accepted" or way.upstream.check is None:
-            return standing == "accepted"
-        headers = [
-            pair
-            for pair in self._client.headers
-            if is_credential(pair[0].decode("latin-1")) or pair[0] in way.upstream_marks
-        ]
-        found = await acceptance.once(digest, lambda: check(way, origin.query, headers))
-        if isinstance(found, Rejected):
-            await acceptance.reject(digest)
-            return found
-        if found == "accepted":
-            await acceptance.accept(digest)
-        # Who was accepted not long ago goes on while the provider is down.
-        return found == "accepted" or (found == "down" and standing == "lapsed")
-
-    async def _call(
-        self, cache: HTTPCache, way: Way, origin: Origin, digest: str, wish: Wish
-    ) -> Any:
-        match wish:
-            case Send(content, keys):
-                self._waiting_keys = keys
-                self._task = asyncio.current_task()
-                self._client.watch(functools.partial(self._on_gone, cache))
-                response = await self._ask(way, origin, content)
-                if digest:
-                    if response.status_code == 200:
-                        await self._state.acceptance.accept(digest)
-                    elif response.status_code == 401:
-                        await self._state.acceptance.reject(digest)
-                return response
-            case _:
-                return await _look_after(wish)
-
-    def _on_gone(self, cache: HTTPCache) -> None:
-        """Stop asking for a caller that went away, unless others wait or the answer is wanted."""
-        if self._state.config.cache.on_disconnect == "finish":
-            return
-        flights = cache.store.flights.under_way(self._waiting_keys)
-        if self._task is not None and not any(flight.is_awaited for flight in flights):
-            self._task.cancel()
-
-    async def _ask(self, way: Way, origin: Origin, content: bytes) -> Any:
-        if self.bill is not None:
-            self.bill.asked = True
-        request = way.request(origin, self._client.headers, content, of_cache=True)
-        response = await asend(httpx2, way.transport, request)
-        if response.status_code >= 400:
-            reason = _class(response.status_code)
-            self._state.metrics.upstream_error(route=self.route, reason=reason)
-        return response
-
-    def _refresh(self, cache: HTTPCache, way: Way, origin: Origin, steps: Answering) -> None:
-        """Carry out a flow in the background: nobody waits for it."""
-
-        async def call(wish: Wish) -> Any:
-            if isinstance(wish, Send):
-                return await self._ask(way, origin, wish.content)
-            return await _look_after(wish)
-
-        async def refresh() -> None:
-            async with self._state.in_use():
-                await cache.arun(steps, call)
-
-        task = asyncio.ensure_future(refresh())
-        _background.add(task)
-        task.add_done_callback(_background.discard)
 
     async def _passed(self, target: Target) -> None:
         """Pass a request on that no cache answers, as it comes and goes."""
@@ -322,14 +244,11 @@ class Handling:
         if self.bill is not None:
             self.bill.asked = True
         request = way.request(origin, self._client.headers, content, of_cache=False)
+        if isinstance(content, bytes):
+            self._client.watch(cancelling())
         response = await asend(httpx2, way.transport, request)
-        self._task = asyncio.current_task()
-        self._client.watch(self._cancel)
+        self._client.watch(cancelling())
         await self._stream(response)
-
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
 
     async def _reply(self, reply: Reply) -> None:
         headers = [
@@ -384,7 +303,7 @@ class Handling:
             self.outcome = "gone"
 
     def _count(self, error: httpx2.TransportError) -> None:
-        self._state.metrics.upstream_error(route=self.route, reason=_kind(error))
+        self._state.metrics.upstream_error(route=self.route, reason=reason_of(error))
 
     def _settle(self) -> None:
         bill, key, access = self.bill, self.key, self._state.access
@@ -398,18 +317,6 @@ class Handling:
         )
         if dollars:
             access.ledger.note_spent(key, dollars, now=time.time())
-
-
-async def _look_after(wish: Wish) -> Any:
-    match wish:
-        case Drain(response):
-            return await adrain(response)
-        case Close(response):
-            return await response.aclose()
-        case Send():
-            raise AssertionError
-        case _:
-            assert_never(wish)
 
 
 def _model_of(content: bytes, path: str) -> str:
@@ -439,15 +346,3 @@ def _outcome(cache_status: str) -> str:
         return "hit"
     forwarded = re.match(r"fwd=([a-z-]+)", last)
     return forwarded[1] if forwarded else ("refused" if last else "bypass")
-
-
-def _class(status: int) -> UpstreamError:
-    if status == 429:
-        return "429"
-    return "5xx" if status >= 500 else "4xx"
-
-
-def _kind(error: httpx2.TransportError) -> UpstreamError:
-    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
-        return "connect"
-    return "timeout" if isinstance(error, httpx2.TimeoutException) else "cut"
