@@ -131,3 +131,14 @@ async def test_an_error_or_a_cancellation_leaves_nothing_behind(pair, monkeypatc
         await reading
     assert await one.aread(KEYS) == list(VECTORS.values())
     assert not caplog.records
+
+
+def test_who_only_writes_forgets_what_others_merged(pair):
+    one, other = pair
+    for number in range(300):
+        one.write({f"a/{number}": b"x"})
+        if number % 10 == 9:
+            other.vacuum()
+    assert len(one._log.known) < 100
+    assert len(one._log._loaded) < 100
+    assert one.read([f"a/{number}" for number in range(300)]) == [b"x"] * 300

@@ -90,9 +90,11 @@ class Log:
                 manifest = await self._manifest_of(max(listing.generations, default=0))
             except FileNotFoundError:
                 continue  # merged once more meanwhile
+            view = View(listing, manifest)
             with self._lock:
                 self._stamp = max(self._stamp, listing.stamp, manifest.stamp)
-            return View(listing, manifest)
+                self._forget_all_but({named.path for named in (*manifest.segments, *view.loose)})
+            return view
         raise self.restless()
 
     async def look(self) -> View:
@@ -108,7 +110,6 @@ class Log:
             found |= {named.path: one for named, one in zip(unknown, loaded, strict=True)}
             absent = {path for path, segment in found.items() if segment == "missing"}
             if absent <= missing:
-                self._forget_all_but(found.keys())
                 segments = tuple(one for one in found.values() if isinstance(one, Segment))
                 self.known = segments
                 return View(view.listing, view.manifest, segments)
@@ -287,9 +288,9 @@ class Log:
 
     def _forget_all_but(self, paths: AbstractSet[str]) -> None:
         """Forget the segments that do not count any more, once they are many."""
-        with self._lock:
-            if len(self._loaded) > len(paths) + 2 * MERGE_AT:
-                self._loaded = {p: one for p, one in self._loaded.items() if p in paths}
+        if len(self._loaded) > len(paths) + 2 * MERGE_AT:
+            self._loaded = {p: one for p, one in self._loaded.items() if p in paths}
+            self.known = tuple(one for one in self.known if one.name in paths)
 
     def restless(self) -> StoreError:
         """Say that what was looked for moved every time."""
