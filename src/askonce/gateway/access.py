@@ -64,10 +64,13 @@ class Access:
         self.ledger.note_request(key, now=now)
         return key
 
-    def check_answer(self, key: ApiKey, model: str) -> None:
-        """Refuse a model that a key does not cover. Raises RefusedError."""
-        if not key.allows(model):
-            raise RefusedError(403, f"this key does not cover the model {model!r}", "model_refused")
+    def check_answer(self, key: ApiKey, models: Sequence[str]) -> None:
+        """Refuse models that a key does not cover; the first decides. Raises RefusedError."""
+        model = models[0]
+        for name in models:
+            if not key.allows(name):
+                message = f"this key does not cover the model {name!r}"
+                raise RefusedError(403, message, "model_refused")
         if key.budget_per_day is not None and not self.prices.knows(model):
             raise RefusedError(
                 403,

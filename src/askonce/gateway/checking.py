@@ -43,7 +43,7 @@ async def check(way: Way, query: str, headers: Iterable[tuple[bytes, bytes]]) ->
     if status == httpx2.codes.UNAUTHORIZED:
         told = [
             (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in headers_back(response)
+            for name, value in headers_back(response, way)
         ]
         return Rejected(status, told, b"".join(chunks))
     if httpx2.codes.is_success(status):

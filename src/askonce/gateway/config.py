@@ -119,6 +119,8 @@ class Upstream(_Strict):
     credential_env: str | None = None
     credential_header: str = "authorization"
     check: str | None = None
+    proxy: str | None = None
+    tls_authorities: Path | None = None
     connect_timeout: PositiveFloat = 5
     timeout: PositiveFloat = 600
     max_connections: PositiveInt = 1000

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import re
 import time
+import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,7 +34,6 @@ from askonce.wire import parse_body
 
 _LIBRARY: Final = libraries.find("httpx2")
 _STREAMS: Final = streams(_LIBRARY)
-_NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
 @dataclass(slots=True)
@@ -66,6 +66,7 @@ class Handling:
         "_client",
         "_content",
         "_method",
+        "_models",
         "_path",
         "_query",
         "_state",
@@ -89,6 +90,7 @@ class Handling:
         self.recall: Recall | None = None
         self.key: ApiKey | None = None
         self.bill: billing.Bill | None = None
+        self._models: tuple[str, ...] = ()
         self.model = ""
         self.route = ""
         self.outcome = "error"
@@ -112,6 +114,11 @@ class Handling:
             await self._refuse(RefusedError(error.status, str(error), "not_found"))
         except InputError as error:
             await self._refuse(RefusedError(400, str(error), "invalid_request"))
+        except httpx2.LocalProtocolError:
+            # Nothing was sent: a header holds what HTTP does not allow.
+            await self._refuse(
+                RefusedError(400, "a header of the request cannot be passed on", "invalid_request")
+            )
         except httpx2.TimeoutException as error:
             self._count(error)
             await self._refuse(
@@ -137,8 +144,10 @@ class Handling:
         check_path(self._path, self._query)
         if concerns(Origin(self._method, "", "", self._path, "")):
             self._content = await self._client.body()
-            if state.need_model:
-                self.model = _model_of(self._content, self._path)
+            models = _models_of(self._content, self._path) if state.need_model else ("",)
+            self._models, self.model = models, models[0]
+            if self.key is not None and state.access is not None:
+                state.access.check_answer(self.key, models)
             await self._cached(self._find())
         else:
             if state.access is not None and self.key is not None:
@@ -160,7 +169,7 @@ class Handling:
             if not self._state.acceptance.at_once(recall.digest):
                 return False
         elif self._state.access is not None:
-            self._state.access.check_answer(self.key, recall.model)
+            self._state.access.check_answer(self.key, recall.models)
         reply = recall.known.reply()
         if reply is None:
             return False
@@ -174,7 +183,7 @@ class Handling:
             return
         found = known(cache, cache.understand(origin, self._content))
         if found is not None:
-            recall = Recall(found, digest, self.route, self.model)
+            recall = Recall(found, digest, self.route, self._models)
             self._state.remembered.keep(self._asked, recall)
 
     def _find(self) -> Target:
@@ -186,8 +195,7 @@ class Handling:
     async def _cached(self, target: Target) -> None:
         state, key = self._state, self.key
         way = state.ways[target.upstream.name]
-        if key is not None and self.bill is not None and state.access is not None:
-            state.access.check_answer(key, self.model)
+        if self.bill is not None:
             self.bill.model = self.model
         origin = way.origin(self._method, target.path, self._query, self._client.headers)
         if key is not None:
@@ -234,9 +242,7 @@ class Handling:
         way = self._state.ways[target.upstream.name]
         origin = way.origin(self._method, target.path, self._query, self._client.headers)
         names = {name for name, _ in self._client.headers}
-        has_body = b"transfer-encoding" in names or (
-            b"content-length" in names or self._method not in _NO_BODY
-        )
+        has_body = b"transfer-encoding" in names or b"content-length" in names
         await self._pass_on(way, origin, self._client.incoming() if has_body else b"")
 
     async def _pass_on(self, way: Way, origin: Origin, content: Any) -> None:
@@ -268,7 +274,7 @@ class Handling:
 
     async def _stream(self, response: Any) -> None:
         """Send a response on, each piece when it comes."""
-        headers = headers_back(response)
+        headers = headers_back(response, self._state.ways[self.route])
         if self.outcome == "error":
             self.outcome = _outcome(response.headers.get("cache-status", ""))
         try:
@@ -319,16 +325,20 @@ class Handling:
             access.ledger.note_spent(key, dollars, now=time.time())
 
 
-def _model_of(content: bytes, path: str) -> str:
-    """Give the model that a request names, an empty string if it names none."""
+def _models_of(content: bytes, path: str) -> tuple[str, ...]:
+    """Give the models that a request names, an empty string if it names none.
+
+    A path that names one decides; whoever looks only at the body must not be misled.
+    """
     try:
-        model = parse_body(content).get("model")
+        told = parse_body(content).get("model")
     except InputError:
-        model = None
-    if isinstance(model, str):
-        return model
-    found = re.search(r"/(?:models|deployments)/([^/:]+)", path)
-    return found[1] if found else ""
+        told = None
+    found = re.findall(r"/(?:models|deployments)/([^/:]+)", path)
+    names = [urllib.parse.unquote(name) for name in found]
+    if isinstance(told, str):
+        names.append(told)
+    return tuple(names) or ("",)
 
 
 def _with_namespace(origin: Origin, namespace: str) -> Origin:

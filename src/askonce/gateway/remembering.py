@@ -21,7 +21,7 @@ class Recall:
     known: Known
     digest: str
     route: str
-    model: str
+    models: tuple[str, ...]
     hits: int = 0
 
 

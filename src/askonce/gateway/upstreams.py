@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final
 
@@ -31,6 +32,14 @@ HOP_BY_HOP: Final = frozenset(
 )
 """Headers between two neighbours (RFC 9110, section 7.6.1), besides those that Connection names."""
 
+_DATE: Final = frozenset({b"date"})
+_OF_ACCOUNT: Final = _DATE | {
+    b"set-cookie",
+    b"openai-organization",
+    b"openai-project",
+    b"anthropic-organization-id",
+}
+
 _SET_ANEW: Final = frozenset({b"host", b"expect"})
 
 
@@ -48,7 +57,10 @@ class Way:
         self.upstream = upstream
         scheme, _, rest = upstream.base_url.partition("://")
         self.scheme, self.authority = scheme, rest.partition("/")[0].lower()
+        authorities = upstream.tls_authorities
         self.transport = httpx2.AsyncHTTPTransport(
+            verify=ssl.create_default_context(cafile=authorities) if authorities else True,
+            proxy=upstream.proxy,
             limits=httpx2.Limits(
                 max_connections=upstream.max_connections,
                 max_keepalive_connections=upstream.max_connections,
@@ -73,7 +85,7 @@ class Way:
             told = f"Bearer {secret}" if name == "authorization" else secret
             self._added[name.encode("latin-1")] = told.encode("latin-1")
         self.upstream_marks = frozenset(mark.encode("latin-1") for mark in upstream.marks)
-        self._strips = bool(upstream.credential_env) or not passes_credentials
+        self.strips = bool(upstream.credential_env) or not passes_credentials
 
     def origin(
         self, method: str, path: str, query: str, headers: Iterable[tuple[bytes, bytes]]
@@ -103,13 +115,13 @@ class Way:
         `of_cache`: the cache answers it, and what asks the cache of something ends here.
         """
         passed = _passed_on(headers, self._added)
-        if self._strips:
+        if self.strips:
             passed = [pair for pair in passed if not is_credential(pair[0].decode("latin-1"))]
         if of_cache:
             passed = [pair for pair in passed if pair[0] != b"cache-control"]
         if self._traces:
             passed = inject(passed)
-        target = without_credentials(origin) if self._strips else origin.target
+        target = without_credentials(origin) if self.strips else origin.target
         passed += self._added.items()
         passed.append((b"host", self.authority.encode("ascii")))
         if isinstance(content, bytes):
@@ -159,12 +171,15 @@ def _passed_on(headers: Iterable[tuple[bytes, bytes]], added: Mapping[bytes, byt
     ]
 
 
-def headers_back(response: Any) -> Headers:
-    """Give the headers of a response that the caller may see."""
+def headers_back(response: Any, way: Way) -> Headers:
+    """Give the headers of a response that the caller may see.
+
+    Where the gateway has the provider's key, whose account that is concerns no caller.
+    """
     pairs: Headers = [(name.lower(), value) for name, value in response.headers.raw]
     named = _named_by_connection(pairs)
     # The date is written anew by our own server, once.
-    ends_here = HOP_BY_HOP | named | {b"date"}
+    ends_here = HOP_BY_HOP | named | (_OF_ACCOUNT if way.strips else _DATE)
     return [pair for pair in pairs if pair[0] not in ends_here]
 
 
