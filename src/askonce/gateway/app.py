@@ -14,10 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from askonce.core.keys import RESERVED
 from askonce.errors import AskonceError, StoreError
-from askonce.gateway.client import Client, Receive, Scope, Send
+from askonce.gateway.client import Client, GoneError, Receive, Scope, Send
 from askonce.gateway.config import Config
 from askonce.gateway.handling import Handling
 from askonce.gateway.refusals import Headers
+from askonce.gateway.remembering import Recall
+from askonce.gateway.repeating import find_repeated, reply_repeated
 from askonce.gateway.state import State
 from askonce.observe.opentelemetry import request_span
 from askonce.observe.prometheus import Metrics
@@ -125,17 +127,29 @@ class Gateway:
         if own is not None and scope["method"] in ("GET", "HEAD"):
             await _answer(client, await own(state, scope))
             return
+        state.enter()
+        try:
+            # Keys are for the long way to check, and so are spans.
+            if scope["method"] == "POST" and state.access is None and not state.config.traces:
+                recall = await _repeated(state, client)
+                if recall is not None:
+                    self._note_repeated(state, client, recall, time.perf_counter() - began)
+                    return
+            await self._handle(state, client, path, began)
+        finally:
+            state.leave()
+
+    async def _handle(self, state: State, client: Client, path: str, began: float) -> None:
+        scope = client.scope
         query = scope["query_string"].decode("latin-1")
         handling = Handling(state, client, scope["method"], path, query)
-        state.enter()
         try:
             if state.config.traces:
                 await self._traced(handling, client)
             else:
                 await handling.run()
         finally:
-            state.leave()
-            self._note(state, scope, client, handling, began)
+            self._note(state, client, handling, began)
 
     async def _traced(self, handling: Handling, client: Client) -> None:
         with request_span("askonce", client.headers) as span:
@@ -144,24 +158,27 @@ class Gateway:
             span.set_attribute("askonce.upstream", handling.route)
             span.set_attribute("askonce.outcome", handling.outcome)
 
-    def _note(
-        self, state: State, scope: Scope, client: Client, handling: Handling, began: float
-    ) -> None:
+    def _note(self, state: State, client: Client, handling: Handling, began: float) -> None:
         seconds = time.perf_counter() - began
         route, outcome = handling.route, handling.outcome
         if handling.recall is not None:
-            state.remembered.count(handling.recall)
-            self._metrics.answered_in(route=route, outcome=outcome, seconds=seconds)
-        else:
-            self._metrics.request(
-                route=route, status=client.status, outcome=outcome, seconds=seconds
-            )
+            self._note_repeated(state, client, handling.recall, seconds)
+            return
+        self._metrics.request(route=route, status=client.status, outcome=outcome, seconds=seconds)
         if handling.first_byte:
             self._metrics.first_byte(
                 route=route, outcome=outcome, seconds=handling.first_byte - began
             )
         if state.config.access_log:
-            _access.info("%s", _line(scope, client, handling, seconds))
+            key = handling.key.id if handling.key else ""
+            _access.info("%s", _line(client, outcome, route, seconds, key=key))
+
+    @staticmethod
+    def _note_repeated(state: State, client: Client, recall: Recall, seconds: float) -> None:
+        state.remembered.count(recall, seconds)
+        if state.config.access_log:
+            key = client.asked[3] if client.asked else ""
+            _access.info("%s", _line(client, "hit", recall.route, seconds, key=key))
 
     async def _health(self, state: State, scope: Scope) -> Answer:
         return 200, _TEXT, b"well\n"
@@ -203,9 +220,21 @@ async def _answer(client: Client, answer: Answer) -> None:
     await client.give(body, more=False)
 
 
-def _line(scope: Scope, client: Client, handling: Handling, seconds: float) -> str:
+async def _repeated(state: State, client: Client) -> Recall | None:
+    """Answer the short way if that is possible; a caller that went away has its answer, too."""
+    try:
+        recall = await find_repeated(state, client)
+        if recall is None or not await reply_repeated(client, recall):
+            return None
+    except GoneError:
+        return None
+    return recall
+
+
+def _line(client: Client, outcome: str, route: str, seconds: float, *, key: str) -> str:
     """Write a line of the access log: no query and no header, for these hold secrets."""
-    caller, key = scope.get("client"), handling.key
+    scope = client.scope
+    caller = scope.get("client")
     return json.dumps(
         {
             "time": round(time.time(), 3),
@@ -213,9 +242,9 @@ def _line(scope: Scope, client: Client, handling: Handling, seconds: float) -> s
             "method": scope["method"],
             "path": scope["raw_path"].decode("latin-1"),
             "status": client.status,
-            "outcome": handling.outcome,
-            "upstream": handling.route,
-            "key": key.id if key else "",
+            "outcome": outcome,
+            "upstream": route,
+            "key": key,
             "bytes": client.sent,
             "milliseconds": round(seconds * 1000, 2),
         }

@@ -6,6 +6,7 @@ from typing import Any
 
 from askonce.gateway.config import Server
 from askonce.gateway.refusals import RefusedError
+from askonce.gateway.remembering import Asked
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -21,7 +22,8 @@ class Client:
     """Hold one request's connection.
 
     `status` is that of the answer, 0 before it begins; `sent` counts the bytes of its body;
-    `is_events` tells whether it is a stream of events.
+    `is_events` tells whether it is a stream of events. `asked` is the whole request, if it has
+    come at once.
     """
 
     __slots__ = (
@@ -30,16 +32,20 @@ class Client:
         "_receive",
         "_send",
         "_watcher",
+        "asked",
         "has_ended",
         "headers",
         "is_events",
         "is_gone",
+        "scope",
         "sent",
         "status",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Server) -> None:
+        self.scope = scope
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.asked: Asked | None = None
         self._first: Message | None = None
         self.status = 0
         self.sent = 0

@@ -18,7 +18,8 @@ from askonce.gateway.asking import Asking, cancelling, reason_of
 from askonce.gateway.checking import Rejected, is_accepted
 from askonce.gateway.client import Client, GoneError
 from askonce.gateway.refusals import RefusedError, written
-from askonce.gateway.remembering import Asked, Recall
+from askonce.gateway.remembering import Recall
+from askonce.gateway.repeating import find_repeated, reply_repeated
 from askonce.gateway.routes import NotRoutedError, Target, check_path
 from askonce.gateway.state import State
 from askonce.gateway.upstreams import Way, headers_back
@@ -62,7 +63,6 @@ class Handling:
     """
 
     __slots__ = (
-        "_asked",
         "_client",
         "_content",
         "_method",
@@ -86,7 +86,6 @@ class Handling:
         self._path = path
         self._query = query
         self._content = b""
-        self._asked: Asked | None = None
         self.recall: Recall | None = None
         self.key: ApiKey | None = None
         self.bill: billing.Bill | None = None
@@ -139,8 +138,8 @@ class Handling:
             self.key = await state.access.admit(self._client.headers, self._query)
             self.bill = billing.Bill(self.key)
             billing.current.set(self.bill)
-        if self._method == "POST" and await self._at_once():
-            return
+            if self._method == "POST" and await self._at_once(self.key):
+                return
         check_path(self._path, self._query)
         if concerns(Origin(self._method, "", "", self._path, "")):
             self._content = await self._client.body()
@@ -154,37 +153,27 @@ class Handling:
                 state.access.check_other(self.key, self._method, self._path)
             await self._passed(self._find())
 
-    async def _at_once(self) -> bool:
-        """Answer what was asked before, byte for byte, if what is kept of it is good."""
-        content = await self._client.peek()
-        if content is None:
-            return False
-        owner = "" if self.key is None else self.key.id
-        headers = tuple(self._client.headers)
-        self._asked = (self._path, self._query, content, owner, headers)
-        recall = self._state.remembered.find(self._asked)
+    async def _at_once(self, key: ApiKey) -> bool:
+        """Answer what this key has asked before, byte for byte, if its models still cover it."""
+        recall = await find_repeated(self._state, self._client, key.id)
         if recall is None:
             return False
-        if self.key is None:
-            if not self._state.acceptance.at_once(recall.digest):
-                return False
-        elif self._state.access is not None:
-            self._state.access.check_answer(self.key, recall.models)
-        reply = recall.known.reply()
-        if reply is None:
+        if self._state.access is not None:
+            self._state.access.check_answer(key, recall.models)
+        if not await reply_repeated(self._client, recall):
             return False
         self.outcome, self.route, self.recall = "hit", recall.route, recall
-        await self._client.reply(200, *reply)
         return True
 
     def _remember(self, cache: HTTPCache, origin: Origin, digest: str) -> None:
         """Remember a request whose answer was kept, for whoever repeats it."""
-        if self._asked is None:
+        asked = self._client.asked
+        if asked is None:
             return
         found = known(cache, cache.understand(origin, self._content))
         if found is not None:
             recall = Recall(found, digest, self.route, self._models)
-            self._state.remembered.keep(self._asked, recall)
+            self._state.remembered.keep(asked, recall)
 
     def _find(self) -> Target:
         names = [name.decode("latin-1") for name, _ in self._client.headers]
@@ -274,6 +263,9 @@ class Handling:
 
     async def _stream(self, response: Any) -> None:
         """Send a response on, each piece when it comes."""
+        if not 200 <= response.status_code < 600:
+            await response.aclose()
+            raise httpx2.RemoteProtocolError(f"{response.status_code} is no status of HTTP")
         headers = headers_back(response, self._state.ways[self.route])
         if self.outcome == "error":
             self.outcome = _outcome(response.headers.get("cache-status", ""))

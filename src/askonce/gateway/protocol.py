@@ -7,11 +7,13 @@ so a connection just notes when it last made progress, and all are looked at onc
 import asyncio
 from typing import Any, ClassVar, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from askonce.gateway.config import Server
 
 _LOOK_EVERY: Final = 1.0
+_OF_UPGRADES: Final = frozenset({b"upgrade", b"http2-settings"})
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -28,6 +30,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_since = 0.0
         self._body_since = 0.0
         self._full_since = 0.0
+        # Bytes of framing and of trailers since the body went on.
+        self._idle = 0
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -45,14 +50,54 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head += len(data)
         elif self._body_since:
             self._body_since = self.loop.time()
-        super().data_received(data)
-        if self._head > self.limits.max_header_bytes and not self.transport.is_closing():
+            self._idle += len(data)
+        else:
+            # Also what is no head yet, an empty line, must become one in time.
+            self._head, self._head_since = len(data), self.loop.time()
+        self._unset_keepalive_if_required()
+        self._feed(data)
+        most = self.limits.max_header_bytes
+        if self._head > most and not self.transport.is_closing():
             self.send_400_response("The head of the request is too long.")
+        elif self._idle - len(data) > most:
+            self.transport.abort()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # What follows the head was not read, for it could be of another protocol.
+            self._stay(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            if not self.transport.is_closing():
+                self.send_400_response("Invalid HTTP request received.")
+
+    def _stay(self, rest: bytes) -> None:
+        """Go on with HTTP/1.1, as a server may; Java's client asks for another with each first."""
+        method = self.parser.get_method()
+        if method == b"CONNECT" or b"websocket" in (self._get_upgrade() or b""):
+            self.send_400_response("This gateway serves neither tunnels nor websockets.")
+            return
+        head = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            told = value
+            if name == b"connection":
+                parts = [part.strip() for part in value.split(b",")]
+                told = b", ".join(part for part in parts if part.lower() not in _OF_UPGRADES)
+            if name not in _OF_UPGRADES:
+                head.append(name + b": " + told)
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"\r\n".join([*head, b"", rest]))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head = 0
         self._head_since = self.loop.time()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers, which come after the body, are none of the headers.
+        if self._head_since:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if self._head > self.limits.max_header_bytes:
@@ -60,13 +105,23 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head = sum(len(name) + len(value) for name, value in self.headers)
             self._head += len(self.url)
             if self._head > self.limits.max_header_bytes:
-                return
-        self._head = 0
+                self._is_refused = True
+        if self._is_refused or self.parser.should_upgrade():
+            return
+        self._head = self._idle = 0
         self._body_since, self._head_since = self._head_since, 0.0
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        if not self._is_refused:
+            self._idle = 0
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
+        if self._is_refused or self.parser.should_upgrade():
+            return
         self._body_since = 0.0
+        self._idle = 0
         super().on_message_complete()
 
     def pause_writing(self) -> None:
@@ -83,7 +138,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return any(
             since and now - since > most
             for since, most in (
-                (self._head_since, limits.header_timeout),
+                (0.0 if self.flow.read_paused else self._head_since, limits.header_timeout),
                 (0.0 if self.flow.read_paused else self._body_since, limits.body_timeout),
                 (self._full_since, limits.write_timeout),
             )

@@ -7,7 +7,7 @@ from typing import Final
 from askonce.http.known import Known
 from askonce.observe.prometheus import Metrics
 
-Asked = tuple[str, str, bytes, str, tuple[tuple[bytes, bytes], ...]]
+Asked = tuple[bytes, bytes, bytes, str, tuple[tuple[bytes, bytes], ...]]
 """Path, query, body, the key's identifier and all headers."""
 
 _MOST: Final = 2048
@@ -22,7 +22,7 @@ class Recall:
     digest: str
     route: str
     models: tuple[str, ...]
-    hits: int = 0
+    seconds: list[float] = field(default_factory=list[float])
 
 
 @dataclass
@@ -48,16 +48,17 @@ class Remembered:
         if len(self._recalls) > _MOST:
             self._recalls.popitem(last=False)
 
-    def count(self, recall: Recall) -> None:
-        """Count a hit; the metrics hear of it at the next flush."""
-        recall.hits += 1
+    def count(self, recall: Recall, seconds: float) -> None:
+        """Count a hit that took so long; the metrics hear of it at the next flush."""
+        recall.seconds.append(seconds)
         self._counted[id(recall)] = recall
 
     def flush(self) -> None:
         """Tell the metrics what was counted."""
         counted, self._counted = self._counted, {}
         for recall in counted.values():
-            hits, recall.hits = recall.hits, 0
+            times, recall.seconds = recall.seconds, []
             if event := recall.known.hit():
-                self.metrics.count(event, recall.route, times=hits)
-            self.metrics.requests(route=recall.route, status=200, outcome="hit", count=hits)
+                self.metrics.count(event, recall.route, times=len(times))
+            self.metrics.requests(route=recall.route, status=200, outcome="hit", count=len(times))
+            self.metrics.answered_in(route=recall.route, outcome="hit", seconds=times)

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 import httpx2
@@ -41,6 +43,8 @@ _OF_ACCOUNT: Final = _DATE | {
 }
 
 _SET_ANEW: Final = frozenset({b"host", b"expect"})
+_BODILESS: Final = frozenset({204, 304})
+_UNSENDABLE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Way:
@@ -58,7 +62,7 @@ class Way:
         scheme, _, rest = upstream.base_url.partition("://")
         self.scheme, self.authority = scheme, rest.partition("/")[0].lower()
         authorities = upstream.tls_authorities
-        self.transport = httpx2.AsyncHTTPTransport(
+        self.transport = _Transport(
             verify=ssl.create_default_context(cafile=authorities) if authorities else True,
             proxy=upstream.proxy,
             limits=httpx2.Limits(
@@ -91,11 +95,14 @@ class Way:
         self, method: str, path: str, query: str, headers: Iterable[tuple[bytes, bytes]]
     ) -> Origin:
         """Give a request as the cache sees it: as if the caller had asked the upstream itself."""
-        # What is added decides answers too; the host that the caller knows is ours.
+        # What is added decides answers too; the host that the caller knows is ours. What does not
+        # go on must not decide: it would put the answer in another question's place.
+        pairs = list(headers)
+        ends_here = HOP_BY_HOP | _named_by_connection(pairs) | self._added.keys() | {b"host"}
         told = [
             (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in headers
-            if name not in self._added and name != b"host" and name not in HOP_BY_HOP
+            for name, value in pairs
+            if name not in ends_here
         ]
         told += [
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in self._added.items()
@@ -146,13 +153,49 @@ class Way:
         await self.transport.aclose()
 
 
+class _Transport(httpx2.AsyncHTTPTransport):
+    """Use no connection again on which more came than the answer.
+
+    The rest would be read as the answer to whatever is asked next.
+    """
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await super().handle_async_request(request)
+        response.stream = _Answer(response.stream, response.extensions["network_stream"])
+        return response
+
+
+# httpcore2 has no other way to it.
+_rest_of = attrgetter("_httpcore_stream._stream._connection._h11_state.trailing_data")
+
+
+class _Answer(httpx2.AsyncByteStream):
+    def __init__(self, stream: Any, connection: Any) -> None:
+        self._stream = stream
+        self._connection = connection
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        chunks: AsyncIterator[bytes] = aiter(self._stream)
+        return chunks
+
+    async def aclose(self) -> None:
+        if _rest_of(self._stream)[0]:
+            await self._connection.aclose()
+        await self._stream.aclose()
+
+
 class _Incoming(httpx2.AsyncByteStream):
     """Pass a body on as it comes in."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
+        self._has_begun = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._has_begun:
+            # What has gone out on a lost connection is not there for another one.
+            raise httpx2.WriteError("the body has been sent already")
+        self._has_begun = True
         async for chunk in self._chunks:
             yield chunk
 
@@ -180,7 +223,14 @@ def headers_back(response: Any, way: Way) -> Headers:
     named = _named_by_connection(pairs)
     # The date is written anew by our own server, once.
     ends_here = HOP_BY_HOP | named | (_OF_ACCOUNT if way.strips else _DATE)
-    return [pair for pair in pairs if pair[0] not in ends_here]
+    if response.status_code in _BODILESS or any(name == b"transfer-encoding" for name, _ in pairs):
+        # It is not the length of what comes (RFC 9112, section 6.3).
+        ends_here |= {b"content-length"}
+    return [
+        (name, value)
+        for name, value in pairs
+        if name not in ends_here and not _UNSENDABLE.search(value)
+    ]
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:

@@ -1,7 +1,7 @@
 """Metrics for Prometheus: events and requests, counted under few labels."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, Generic, Literal, TypeVar, get_args
@@ -150,9 +150,11 @@ class Metrics:
         """Count requests that were answered; how long each took is counted by `answered_in`."""
         self._requests[route, str(status), outcome].inc(count)
 
-    def answered_in(self, *, route: str, outcome: str, seconds: float) -> None:
-        """Count how long an answer took."""
-        self._seconds[route, outcome].observe(seconds)
+    def answered_in(self, *, route: str, outcome: str, seconds: Iterable[float]) -> None:
+        """Count how long each of some answers took."""
+        observe = self._seconds[route, outcome].observe
+        for one in seconds:
+            observe(one)
 
     def request(self, *, route: str, status: int, outcome: str, seconds: float) -> None:
         """Count a request that was answered, and how long that took.
