@@ -42,6 +42,9 @@ _OF_ACCOUNT: Final = _DATE | {
     b"anthropic-organization-id",
 }
 
+_MOST_IDLE: Final = 64
+"""The pool looks at each idle connection's socket before each request."""
+
 _SET_ANEW: Final = frozenset({b"host", b"expect"})
 _BODILESS: Final = frozenset({204, 304})
 _UNSENDABLE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -67,7 +70,7 @@ class Way:
             proxy=upstream.proxy,
             limits=httpx2.Limits(
                 max_connections=upstream.max_connections,
-                max_keepalive_connections=upstream.max_connections,
+                max_keepalive_connections=_MOST_IDLE,
                 keepalive_expiry=60,
             ),
         )
