@@ -149,9 +149,11 @@ def is_encoded(headers: Mapping[str, str]) -> bool:
 
 
 def kept_headers(headers: Any) -> dict[str, str]:
-    """Give those of a response's headers that are kept."""
+    """Give those of a response's headers that are kept, if any header can hold them."""
     return {
-        name.lower(): value for name, value in headers.multi_items() if name.lower() in KEPT_HEADERS
+        name.lower(): value
+        for name, value in headers.multi_items()
+        if name.lower() in KEPT_HEADERS and value.isascii() and value.isprintable()
     }
 
 
