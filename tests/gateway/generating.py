@@ -12,6 +12,7 @@ import json
 import random
 import re
 import struct
+import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,7 +63,8 @@ class Question:
     @property
     def path(self) -> str:
         """Give the path as every upstream sees it, whatever name stands before it."""
-        path = self.target.partition("?")[0]
+        path = self.target.partition("#")[0].partition("?")[0]
+        path = path.removeprefix("http://evil.example")
         if path.startswith("/fake/"):
             path = path.removeprefix("/fake")
             path = path if path.startswith("/v1/") else f"/v1{path}"
@@ -108,7 +110,8 @@ class Question:
             for n, v in told
             if n in CREDENTIALS + DECIDING and n not in gone
         )
-        query = sorted(self.target.partition("?")[2].split("&"))
+        asked = urllib.parse.unquote(self.target.partition("#")[0].partition("?")[2], "latin-1")
+        query = sorted(asked.split("&"))
         return hexed(json.dumps([self.method, self.path, query, headers, decides], sort_keys=True))
 
     @property
@@ -351,7 +354,7 @@ class Generator:
             body = gzip.compress(body)
             told.append((b"Content-Encoding", b"gzip"))
         if question.method == "HEAD" or status in (204, 304):
-            body = payload = b""
+            payload = body = b""
         framing = one.choice(("length", "chunked", "chunked", "closed"))
         if framing == "length":
             told.append((b"Content-Length", b"%d" % len(body)))
@@ -370,7 +373,11 @@ class Generator:
         if cut is not None:
             place = min(cut, max(0, len(whole) - 1))
             pieces = [whole[:place]]
-            if framing == "closed" and place >= len(whole.rstrip()):
+            # Then all of it may have come, and only the end of its frame did not.
+            is_packed = body is not payload
+            if (framing == "closed" and place >= len(whole.rstrip())) or (
+                (is_stream or is_packed) and place >= len(whole) - 16
+            ):
                 good = None
         if one.random() < 0.3:
             # Bytes as they come have no regard for what they mean.
@@ -390,8 +397,7 @@ class Generator:
         if self._random.random() < 0.3:
             cut = len(body) - self._random.randrange(min(4, len(body)))
         return self._framed(
-            question, nonce, body, is_stream=is_stream, good=None if is_stream and cut > len(body) - 3 else False,
-            vectors=vectors, cut=cut,
+            question, nonce, body, is_stream=is_stream, good=False, vectors=vectors, cut=cut
         )
 
     def _odd_status(self, question: Question, nonce: str) -> Response:
@@ -424,7 +430,7 @@ class Generator:
             (b"", True),
             (f"data: {mark}\n\ndata: [DONE]\n\n".encode(), True),
             (b"data: " + json.dumps({"error": {"message": mark}}).encode() + b"\n\n", True),
-            (json.dumps({**plain(path, mark), "choices": [], "content": [], "output": 5}).encode(), False),
+            (json.dumps({**plain(path, mark), **_NO_ANSWER}).encode(), False),
             (json.dumps(plain(path, mark, ended="length")).encode(), False),
             (f": {mark}\n\n".encode() * 3, True),
             (b"\r\n\r\n\r\n" + mark.encode(), True),
@@ -432,8 +438,10 @@ class Generator:
         ]
         if is_stream:
             events = whole.split(b"\n\n")
-            del events[one.randrange(len(events) - 1)]
-            # What is lost may have been a part that nobody needs.
+            lost = one.randrange(len(events) - 1)
+            if not MARK.search(events[lost]):
+                # Nobody can tell whether it was needed.
+                del events[lost]
             return self._framed(question, nonce, b"\n\n".join(events), is_stream=True, good=None)
         body, is_stream = one.choice(odd)
         return self._framed(question, nonce, body, is_stream=is_stream, good=False)
@@ -666,6 +674,8 @@ def stream(path: str, text: str, source: random.Random) -> Iterator[bytes]:
             yield event({**base, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
             yield b"data: [DONE]\n\n"
 
+
+_NO_ANSWER = {"choices": [], "content": 5, "output": 5, "candidates": []}
 
 _ODD: tuple[Any, ...] = (
     None,
