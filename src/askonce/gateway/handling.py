@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import hashlib
 import re
 import time
 import urllib.parse
@@ -140,6 +141,9 @@ class Handling:
             billing.current.set(self.bill)
             if self._method == "POST" and await self._at_once(self.key):
                 return
+        if self._method == "TRACE":
+            # Its answer is the request as the provider gets it, with all that was added here.
+            raise RefusedError(405, "this gateway passes no TRACE on", "method_refused")
         check_path(self._path, self._query)
         if concerns(Origin(self._method, "", "", self._path, "")):
             self._content = await self._client.body()
@@ -194,7 +198,7 @@ class Handling:
             # The store has never been there yet: then nobody knows who shares what with whom.
             await self._pass_on(way, origin, self._content)
             return
-        digest = "" if key is not None else credential_of(origin, state.isolation_key)
+        digest = "" if key is not None else _who(way, origin, state.isolation_key)
         is_proven = key is not None or state.acceptance.at_once(digest)
         if not is_proven:
             found = await is_accepted(state.acceptance, self._client.headers, way, origin, digest)
@@ -205,8 +209,8 @@ class Handling:
             is_proven = found
         if not is_proven:
             # Then the answer must be as new as this request: it is asked for, or somebody with
-            # the same credential is just asking.
-            fresh = ("cache-control", "max-age=0")
+            # the same credential is just asking; where all share, that may be any credential.
+            fresh = ("cache-control", "max-age=0" if state.isolates else "no-cache")
             origin = dataclasses.replace(origin, headers=[*origin.headers, fresh])
         asking = Asking(state, self._client, way, cache, origin, digest=digest, bill=self.bill)
         answerer = Answerer(
@@ -326,11 +330,17 @@ def _models_of(content: bytes, path: str) -> tuple[str, ...]:
         told = parse_body(content).get("model")
     except InputError:
         told = None
-    found = re.findall(r"/(?:models|deployments)/([^/:]+)", path)
+    found = re.findall(r"/(?:models|deployments)/([^/:]+)", path, re.IGNORECASE)
     names = [urllib.parse.unquote(name) for name in found]
     if isinstance(told, str):
         names.append(told)
     return tuple(names) or ("",)
+
+
+def _who(way: Way, origin: Origin, key: bytes) -> str:
+    """Digest who asks whom, for what one provider accepts is nothing to another."""
+    told = f"{way.upstream.base_url} {credential_of(origin, key)}"
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def _with_namespace(origin: Origin, namespace: str) -> Origin:

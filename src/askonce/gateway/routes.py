@@ -65,7 +65,8 @@ class Routes:
 def check_path(path: str, query: str) -> None:
     """Refuse a path that could mean another one to somebody. Raises NotRoutedError."""
     plain = _ALLOWED.match(path) and "//" not in path and not _HIDDEN.search(path)
-    if not plain or any(part in (".", "..") for part in path.split("/")):
+    # Some servers take what follows a semicolon off before they look at dots.
+    if not plain or any(part.partition(";")[0] in (".", "..") for part in path.split("/")):
         raise NotRoutedError(400, "the path is not plain: no //, . or .., no encoded slash or dot")
     if not _QUERY.match(query):
         raise NotRoutedError(400, "the query holds letters that should be percent-encoded")
