@@ -28,6 +28,9 @@ class Rejected:
 Finding = Rejected | Literal["accepted", "down", "unsaid"]
 """`unsaid`: the provider has no such path, or the credential no right to it."""
 
+Proof = Rejected | Literal["proven", "lapsed", "none"]
+"""`lapsed`: proven not long ago, and only the next answer of the provider can tell."""
+
 
 async def check(way: Way, query: str, headers: Iterable[tuple[bytes, bytes]]) -> Finding:
     """Ask the provider's check path with the credentials of a request."""
@@ -52,17 +55,20 @@ async def check(way: Way, query: str, headers: Iterable[tuple[bytes, bytes]]) ->
     return "down" if is_down else "unsaid"
 
 
-async def is_accepted(
+async def proof_of(
     acceptance: Acceptance,
     headers: Iterable[tuple[bytes, bytes]],
     way: Way,
     origin: Origin,
     digest: str,
-) -> bool | Rejected:
+) -> Proof:
     """Tell whether the provider accepts the credential of a request, of all its `headers`."""
     standing = await acceptance.standing(digest)
-    if standing == "accepted" or way.upstream.check is None:
-        return standing == "accepted"
+    if standing == "accepted":
+        return "proven"
+    unproven: Proof = "lapsed" if standing == "lapsed" else "none"
+    if way.upstream.check is None:
+        return unproven
     credentials = [
         pair
         for pair in headers
@@ -74,5 +80,6 @@ async def is_accepted(
         return found
     if found == "accepted":
         await acceptance.accept(digest)
+        return "proven"
     # Who was accepted not long ago goes on while the provider is down.
-    return found == "accepted" or (found == "down" and standing == "lapsed")
+    return "proven" if found == "down" and standing == "lapsed" else unproven

@@ -16,7 +16,7 @@ from askonce.errors import InputError
 from askonce.gateway import billing
 from askonce.gateway.api_keys import ApiKey
 from askonce.gateway.asking import Asking, cancelling, reason_of
-from askonce.gateway.checking import Rejected, is_accepted
+from askonce.gateway.checking import Proof, Rejected, proof_of
 from askonce.gateway.client import Client, GoneError
 from askonce.gateway.refusals import RefusedError, written
 from askonce.gateway.remembering import Recall
@@ -199,14 +199,14 @@ class Handling:
             await self._pass_on(way, origin, self._content)
             return
         digest = "" if key is not None else _who(way, origin, state.isolation_key)
-        is_proven = key is not None or state.acceptance.at_once(digest)
-        if not is_proven:
-            found = await is_accepted(state.acceptance, self._client.headers, way, origin, digest)
-            if isinstance(found, Rejected):
-                self.outcome = "refused"
-                await self._reply(Reply(found.status, found.headers, [found.body]))
-                return
-            is_proven = found
+        proof: Proof = "proven"
+        if key is None and not state.acceptance.at_once(digest):
+            proof = await proof_of(state.acceptance, self._client.headers, way, origin, digest)
+        if isinstance(proof, Rejected):
+            self.outcome = "refused"
+            await self._reply(Reply(proof.status, proof.headers, [proof.body]))
+            return
+        is_proven = proof == "proven"
         if not is_proven:
             # Then the answer must be as new as this request: it is asked for, or somebody with
             # the same credential is just asking; where all share, that may be any credential.
@@ -220,7 +220,7 @@ class Handling:
             asking.in_background,
             origin,
             self._content,
-            may_stand_in=is_proven,
+            may_stand_in=proof != "none",
         )
         answer = await cache.arun(answerer.answer(), asking.call)
         if isinstance(answer, Reply):
