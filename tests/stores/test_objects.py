@@ -8,7 +8,7 @@ from askonce import open_store
 from askonce.stores import objects_batch, objects_log, objects_vacuum
 from askonce.testing import Opener, StoreTests, run_store_machine
 from tests.servers.s3 import S3Server
-from tests.stores.objects import PATIENT, VECTORS
+from tests.stores.objects import PATIENT, VECTORS, opened
 
 _numbers = itertools.count()
 
@@ -116,6 +116,26 @@ def test_many_answers_written_one_by_one_are_merged(s3, bucket):
         with open_store(url) as third:
             reading = requests_of(s3, lambda: third.read(list(answers)))
         assert reading == {"LIST": 1, "GET": 3}
+
+
+def test_who_reads_all_in_turn_gets_each_pack_once(s3, bucket):
+    """Merged segments tell of many packs, and their rows are in the order of digests."""
+    entries = {f"a/{number}": number.to_bytes(4, "big") * 1_000 for number in range(4_000)}
+    parts = [dict(itertools.islice(entries.items(), at, at + 400)) for at in range(0, 4_000, 400)]
+    with opened(s3.url(bucket, **PATIENT)) as store:
+        for part in parts:
+            store.write(part)
+        asyncio.run(store._log.merge())
+        keys = list(store.keys())
+        assert set(keys) == set(entries)
+
+        def read():
+            for at in range(0, 4_000, 400):
+                part = keys[at : at + 400]
+                assert store.read(part) == [entries[key] for key in part]
+
+        reading = requests_of(s3, read)
+        assert reading == {"LIST": 10, "GET": 10}
 
 
 async def test_tasks_that_want_the_same_get_it_once(s3, bucket):

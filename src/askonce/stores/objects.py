@@ -310,10 +310,12 @@ class ObjectStore(Store):
 
 
 def _entries_of(view: View, blocks: Sequence[bytes], prefix: bytes) -> list[tuple[str, int, int]]:
+    """Give them in the order in which their values lie: who reads them in turn reads each once."""
     owners, rows = newest_rows(view.segments, gone=False)
     found: list[tuple[str, int, int]] = []
     for number, (segment, block) in enumerate(zip(view.segments, blocks, strict=True)):
         mine = rows[owners == number]
+        mine = mine[np.lexsort((segment.rows["offset"][mine], segment.rows["place"][mine]))]
         begins = segment.key_starts[mine].tolist()
         lengths = segment.rows["key_length"][mine].tolist()
         for row, begin, length in zip(mine.tolist(), begins, lengths, strict=True):
