@@ -25,7 +25,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
+        # Bytes of all pieces that a head came in, of the first of them, and of what came last.
         self._head = 0
+        self._first = 0
+        self._last = 0
         # When what is under way began or went on, in the loop's time; 0 if nothing is.
         self._head_since = 0.0
         self._body_since = 0.0
@@ -46,6 +49,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._last = len(data)
         if self._head_since:
             self._head += len(data)
         elif self._body_since:
@@ -53,12 +57,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._idle += len(data)
         else:
             # Also what is no head yet, an empty line, must become one in time.
-            self._head, self._head_since = len(data), self.loop.time()
+            self._head, self._first, self._head_since = len(data), 0, self.loop.time()
         self._unset_keepalive_if_required()
         self._feed(data)
         most = self.limits.max_header_bytes
-        if self._head > most and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too long.")
+        if self._is_refused or (self._head_since and self._head - self._first > most):
+            if not self.transport.is_closing():
+                self.send_400_response("The head of the request is too long.")
         elif self._idle - len(data) > most:
             self.transport.abort()
 
@@ -87,11 +92,13 @@ class BoundedProtocol(HttpToolsProtocol):
             if name not in _OF_UPGRADES:
                 head.append(name + b": " + told)
         self.parser = httptools.HttpRequestParser(self)
+        # As the server has it: what comes after a request that closes is not even looked at.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._feed(b"\r\n".join([*head, b"", rest]))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head = 0
+        self._head = self._first = self._last
         self._head_since = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -101,14 +108,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self._head > self.limits.max_header_bytes:
-            # Some of the bytes that came with its end may belong to the body.
-            self._head = sum(len(name) + len(value) for name, value in self.headers)
-            self._head += len(self.url)
-            if self._head > self.limits.max_header_bytes:
-                self._is_refused = True
+            # Some of these bytes may belong to what was before or comes after.
+            length = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            self._is_refused = length > self.limits.max_header_bytes
         if self._is_refused or self.parser.should_upgrade():
             return
-        self._head = self._idle = 0
+        self._idle = 0
         self._body_since, self._head_since = self._head_since, 0.0
         super().on_headers_complete()
 
