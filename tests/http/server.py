@@ -118,13 +118,21 @@ def _read(file: Any, number: int) -> Asked:
     named = {name.lower(): value for name, value in headers}
     body = b""
     if named.get("transfer-encoding") == "chunked":
-        while size := int(file.readline(), 16):
+        while size := int(_all_of(file.readline()), 16):
             body += file.read(size)
             file.readline()
         file.readline()
     else:
-        body = file.read(int(named.get("content-length", 0)))
+        length = int(named.get("content-length", 0))
+        body = _all_of(file.read(length), length)
     return Asked(method, target, headers, body, number)
+
+
+def _all_of(content: bytes, length: int = 1) -> bytes:
+    """Raise EOFError where less came: nobody answers half a request."""
+    if len(content) < length:
+        raise EOFError
+    return content
 
 
 @contextlib.contextmanager
