@@ -65,9 +65,9 @@ def _ignored_of(origin: Origin, rules: Rules, parameters: Mapping[str, Any]) -> 
         if name not in decide:
             reason = "how the answer is presented" if name == "alt" else "credentials"
             ignored[f"query.{name}"] = reason
-    for name, _ in origin.headers:
+    for name, value in origin.headers:
         if name not in _DECIDING_CONTROLS and name not in parameters["headers"]:
-            ignored[f"headers.{name}"] = str(reason_ignored(name, rules.ignored_headers))
+            ignored[f"headers.{name}"] = str(reason_ignored(name, value, rules.ignored_headers))
     if "credential" in parameters:
         ignored = {name: why for name, why in ignored.items() if why != "credentials"}
     return ignored

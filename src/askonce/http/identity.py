@@ -164,8 +164,11 @@ def _subject(
     return Subject(namespace, kind, model, parameters)
 
 
-def reason_ignored(name: str, ignored: Iterable[str] = ()) -> str | None:
+def reason_ignored(name: str, value: str, ignored: Iterable[str] = ()) -> str | None:
     """Tell why a header decides no answer, None if it does."""
+    if name == "accept-language" and value.strip() == "*":
+        # As JavaScript's fetch says in every request; Python's clients say nothing instead.
+        return "any language"
     reason = _reason(name)
     if reason is None and any(fnmatchcase(name, pattern.lower()) for pattern in ignored):
         return "as told"
@@ -187,7 +190,7 @@ def _deciding(origin: Origin, ignored: Iterable[str]) -> dict[str, list[str]]:
     for name, value in origin.headers:
         # A host that is not the URL's names another server behind the same address.
         elsewhere = name == "host" and value.lower() != origin.authority
-        if elsewhere or reason_ignored(name, ignored) is None:
+        if elsewhere or reason_ignored(name, value, ignored) is None:
             found.setdefault(name, []).append(value)
     return found
 
