@@ -90,12 +90,13 @@ def _end(process: subprocess.Popen[Any]) -> None:
 class Provider:
     """Run the provider, and tell how often it was asked."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, *, cores: set[int] = ASKING, **environment: str) -> None:
         self.address = serve(
             stack,
             *(sys.executable, "-m", "benchmarks.gateway_upstream", "PORT"),
-            cores=ASKING,
+            cores=cores,
             path="/counts",
+            **environment,
         )
 
     def set(self, **settings: object) -> None:

@@ -121,11 +121,11 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
         elif scope["path"].endswith("/embeddings"):
-            await embed(send, asked["input"], asked.get("encoding_format"))
+            await embed(send, asked["input"], cut=fault == "cut")
         elif asked.get("stream"):
             await stream(send, asked["messages"][-1]["content"], cut=fault == "cut")
         else:
-            await whole(send, asked["messages"][-1]["content"], cut=fault == "cut")
+            await whole(send, completion(asked["messages"][-1]["content"]), cut=fault == "cut")
 
 
 def chance() -> str:
@@ -144,18 +144,17 @@ async def reply(send: Any, status: int, body: Any) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-async def embed(send: Any, texts: str | list[str], encoding: str | None) -> None:
-    assert encoding in (None, "float")
+async def embed(send: Any, texts: list[str], *, cut: bool) -> None:
     data = [
         {"object": "embedding", "index": place, "embedding": vector_of(text)}
-        for place, text in enumerate([texts] if isinstance(texts, str) else texts)
+        for place, text in enumerate(texts)
     ]
     usage = {"prompt_tokens": len(data), "total_tokens": len(data)}
-    await reply(send, 200, {"object": "list", "model": "m", "data": data, "usage": usage})
+    body = {"object": "list", "model": "m", "data": data, "usage": usage}
+    await whole(send, json.dumps(body).encode(), cut=cut)
 
 
-async def whole(send: Any, question: str, *, cut: bool) -> None:
-    content = completion(question)
+async def whole(send: Any, content: bytes, *, cut: bool) -> None:
     headers = [*JSON, (b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     if cut:
@@ -190,7 +189,7 @@ def main() -> None:
         server_header=False,
         proxy_headers=False,
         backlog=2048,
-        timeout_keep_alive=75,
+        timeout_keep_alive=int(os.environ.get("KEEP_ALIVE", "75")),
         timeout_graceful_shutdown=1,
     )
 
