@@ -182,8 +182,6 @@ def _misses(stack: ExitStack, folder: Path, load: Load, provider: Provider) -> I
 
 
 def _streams(stack: ExitStack, folder: Path, load: Load, provider: Provider) -> Iterator[Contest]:
-    running = askonce(stack, folder / "streams", provider.address)
-    pid = running.process.pid
     provider.set(events=_EVENTS, pause=_PAUSE)
     memory: list[dict[str, float]] = []
     refused: list[dict[str, float]] = []
@@ -195,13 +193,17 @@ def _streams(stack: ExitStack, folder: Path, load: Load, provider: Provider) -> 
     def take() -> dict[str, float]:
         begin(provider.address)
         direct = load.result()
-        before = resident(pid)
-        begin(running.address)
-        # Halfway between the moments when the last begins and when the first ends.
-        time.sleep((_STREAMS / _A_SECOND + _EVENTS * _PAUSE) / 2)
-        during = resident(pid)
-        through = load.result()
-        memory.append({"before": before, "while they are open": during, "after": resident(pid)})
+        # Each time another process: memory that was used once is not always given back.
+        with ExitStack() as servers:
+            running = askonce(servers, folder / f"streams-{next(_runs)}", provider.address)
+            pid = running.process.pid
+            before = resident(pid)
+            begin(running.address)
+            # Halfway between the moments when the last begins and when the first ends.
+            time.sleep((_STREAMS / _A_SECOND + _EVENTS * _PAUSE) / 2)
+            during = resident(pid)
+            through = load.result()
+            memory.append({"before": before, "while they are open": during, "after": resident(pid)})
         refused.append({"direct": direct["refused"], "through": through["refused"]})
         return _delays({"direct": direct["first"], "through": through["first"]})
 
