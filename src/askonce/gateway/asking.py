@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import httpx2
 
@@ -15,6 +15,8 @@ from askonce.http.identity import Origin
 from askonce.http.steps import Answering, Close, Drain, Send, Wish
 from askonce.http.transport_classes import adrain, asend
 from askonce.observe.prometheus import UpstreamError
+
+_LOOK_AGAIN_AFTER: Final = 0.25
 
 _background: set[asyncio.Task[Any]] = set()
 
@@ -46,12 +48,15 @@ class Asking:
         self._keys: Sequence[str] = ()
         self._cancel: Callable[[], object] = cancelling()
 
+    def watch(self) -> None:
+        """Notice from now on if the caller goes away, whose request has been read."""
+        self._client.watch(self._on_gone)
+
     async def call(self, wish: Wish) -> Any:
-        """Do what a flow wishes, and from then on notice if the caller goes away."""
+        """Do what a flow wishes."""
         if not isinstance(wish, Send):
             return await _look_after(wish)
         self._keys = wish.keys
-        self._client.watch(self._on_gone)
         response = await self._ask(wish.content)
         if self._digest:
             if response.status_code == httpx2.codes.OK:
@@ -78,10 +83,13 @@ class Asking:
 
     def _on_gone(self) -> None:
         """Stop asking for a caller that went away, unless others wait or the answer is wanted."""
-        if self._state.config.cache.on_disconnect == "finish":
+        if self._keys and self._state.config.cache.on_disconnect == "finish":
             return
         flights = self._cache.store.flights.under_way(self._keys)
-        if not any(flight.is_awaited for flight in flights):
+        if any(flight.is_awaited for flight in flights):
+            # They may go away, too.
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN_AFTER, self._on_gone)
+        else:
             self._cancel()
 
     async def _ask(self, content: bytes) -> Any:

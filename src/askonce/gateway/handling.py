@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import hashlib
+import math
 import re
 import time
 import urllib.parse
@@ -101,13 +102,13 @@ class Handling:
         try:
             await self._answer()
         except GoneError:
-            self.outcome = "gone"
+            self._leave()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._client.is_gone or task is None:
                 raise
             task.uncancel()
-            self.outcome = "gone"
+            self._leave()
         except RefusedError as refused:
             await self._refuse(refused)
         except NotRoutedError as error:
@@ -132,6 +133,11 @@ class Handling:
         finally:
             self._client.end()
             self._settle()
+
+    def _leave(self) -> None:
+        """Note that the caller went away; many do as soon as they have seen what they wanted."""
+        if not self._client.status:
+            self.outcome = "gone"
 
     async def _answer(self) -> None:
         state = self._state
@@ -213,6 +219,7 @@ class Handling:
             fresh = ("cache-control", "max-age=0" if state.isolates else "no-cache")
             origin = dataclasses.replace(origin, headers=[*origin.headers, fresh])
         asking = Asking(state, self._client, way, cache, origin, digest=digest, bill=self.bill)
+        asking.watch()
         answerer = Answerer(
             cache,
             _PLAIN,
@@ -279,9 +286,13 @@ class Handling:
             if self._method == "HEAD":
                 await self._client.give(b"", more=False)
                 return
+            left = _length_of(headers)
             async for chunk in response.stream:
-                await self._client.give(chunk, more=True)
-            await self._client.give(b"", more=False)
+                left -= len(chunk)
+                # Whoever has it all need not wait until it is kept.
+                await self._client.give(chunk, more=left > 0)
+            if not self._client.has_ended:
+                await self._client.give(b"", more=False)
         except GoneError:
             if self._state.config.cache.on_disconnect == "finish":
                 await adrain(response)
@@ -349,6 +360,12 @@ def _with_namespace(origin: Origin, namespace: str) -> Origin:
     return dataclasses.replace(
         origin, headers=[*(pair for pair in origin.headers if pair[0] != own[0]), own]
     )
+
+
+def _length_of(headers: Iterable[tuple[bytes, bytes]]) -> float:
+    """Tell how many bytes follow a head, infinity if it does not say."""
+    lengths = [value for name, value in headers if name == b"content-length"]
+    return int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() else math.inf
 
 
 def _outcome(cache_status: str) -> str:
