@@ -7,6 +7,7 @@ client's: so what is wrong with either shows as it would on a wire.
 import asyncio
 import json
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,13 +34,15 @@ class Provider(httpcore2.AsyncNetworkBackend):
         self.asked: list[Question] = []
         self.said: dict[str, Response] = {}
         self.hosts: set[tuple[str, int]] = set()
+        self.connections: deque[Connection] = deque(maxlen=100)
         self.is_down = False
 
     async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Any:
         self.hosts.add((host, port))
         if self.is_down:
             raise httpcore2.ConnectError("refused")
-        return Connection(self)
+        self.connections.append(Connection(self))
+        return self.connections[-1]
 
     def respond(self, question: Question) -> Response:
         self.asked.append(question)
@@ -102,6 +105,9 @@ class Connection(httpcore2.AsyncNetworkStream):
                 return b""
             raise httpcore2.ReadTimeout("nothing comes")
         piece = self._pieces.pop(0)
+        if isinstance(piece, asyncio.Event):
+            await piece.wait()
+            return await self.read(max_bytes)
         if piece == Fault.RESET:
             raise httpcore2.ReadError("reset")
         if piece == Fault.HANG:
@@ -236,19 +242,37 @@ class InProcess:
         self, raw: bytes, method: str = "GET", leaves: int | None = None, *, within: float = 30
     ) -> Got:
         """Send bytes and give the first answer; raises TimeoutError if there is none in time."""
+        return await self.open(raw, method, leaves).got(within=within)
+
+    def open(self, raw: bytes, method: str = "POST", leaves: int | None = None) -> "Opened":
+        """Send bytes on a connection of their own."""
         wire = Wire(leaves)
-        protocol = BoundedProtocol(self._settings, self._state, {})
-        wire.protocol = protocol
-        protocol.connection_made(wire)
-        protocol.data_received(raw)
+        wire.protocol = BoundedProtocol(self._settings, self._state, {})
+        wire.protocol.connection_made(wire)
+        wire.protocol.data_received(raw)
+        return Opened(wire, method)
+
+
+@dataclass
+class Opened:
+    """Hold a connection on which an answer is to come."""
+
+    wire: Wire
+    method: str
+
+    def leave(self) -> None:
+        self.wire.leave()
+
+    async def got(self, *, within: float = 30) -> Got:
+        """Give the answer when it is whole or the connection is closed."""
+        wire, protocol = self.wire, self.wire.protocol
         async with asyncio.timeout(within):
             while not wire.is_over and not (protocol.cycle and protocol.cycle.response_complete):
                 wire.moved.clear()
                 await wire.moved.wait()
-        if not wire.is_over:
-            wire.leave()
+        wire.leave()
         await asyncio.sleep(0)
-        return read(bytes(wire.sent), method)
+        return read(bytes(wire.sent), self.method)
 
 
 def read(sent: bytes, method: str) -> Got:
