@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ class Running:
     process: subprocess.Popen[str]
     address: str
     log: list[str] = field(default_factory=list)
+    trusted: ssl.SSLContext | None = None
 
     def reload(self) -> None:
         self.process.send_signal(signal.SIGHUP)
@@ -34,14 +36,18 @@ class Running:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(self.address + path, timeout=30) as answer:
+            with urllib.request.urlopen(
+                self.address + path, timeout=30, context=self.trusted
+            ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
 
 @contextlib.contextmanager
-def gateway(config: Path, *options: str, **environment: str) -> Iterator[Running]:
+def gateway(
+    config: Path, *options: str, trusted: ssl.SSLContext | None = None, **environment: str
+) -> Iterator[Running]:
     """Run `askonce serve --config CONFIG` on a free port until the block ends."""
     command = [sys.executable, "-m", "askonce.cli", "serve", "--config", str(config)]
     process = subprocess.Popen(
@@ -67,7 +73,7 @@ def gateway(config: Path, *options: str, **environment: str) -> Iterator[Running
     reader.start()
     try:
         assert ready.wait(60) and found, "".join(log)
-        running = Running(process, found[0], log)
+        running = Running(process, found[0], log, trusted)
         # The port is open before the workers are up: whoever connects meanwhile waits.
         assert running.get("/healthz")[0] == 200, "".join(log)
         yield running
