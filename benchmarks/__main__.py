@@ -11,13 +11,19 @@ from benchmarks import report
 from benchmarks.frame import run
 from benchmarks.machine import machine_lines
 
-NAMES = ("bulk", "chat", "codecs", "embeddings", "faults", "growth", "langchain", "stores")
+NAMES = "bulk chat codecs embeddings faults gateway growth langchain stores".split()
+PROGRAMS = ("fuzz", "soak")
+"""These have no contests, and options of their own."""
+
 FOLDER = Path(__file__).parent.parent / "docs" / "benchmarks"
 
 
 def main() -> None:
+    if sys.argv[1:2] and sys.argv[1] in PROGRAMS:
+        importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=[*NAMES, *PROGRAMS])
     parser.add_argument("--rounds", type=int, default=15, help="timed rounds a contest (15)")
     parser.add_argument(
         "--only", default="", help="run contests whose title has this; save nothing"
