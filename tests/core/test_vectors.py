@@ -134,9 +134,9 @@ def one_of_many(place, sort):
     return bytes(blob)
 
 
-SORTS = (
-    "right wide short unbound foreign expired old chat unknown meta damaged".split() + ["no entry"]
-)
+SORTS = "right wide short unbound foreign expired old chat unknown meta damaged".split() + [
+    "no entry"
+]
 
 
 @given(st.lists(st.sampled_from(SORTS), min_size=1), st.sampled_from([2, 3, 4]))
@@ -345,3 +345,38 @@ def test_rows_that_are_not_there_yet_do_not_disturb_those_that_are():
     table.put(np.array([2]), vectors.pack(wide, bindings[2:], created=0.0, expires=9.0))
     assert table.good.tolist() == [True, False, True]
     assert table.take(np.array([0, 2])).tolist() == [[1.5, 2.5], [0.1, 0.2]]
+
+
+@given(hnp.arrays(np.float64, shapes, elements=st.one_of(finite64, finite32)))
+def test_vectors_of_the_model_come_back_as_their_entries_do(rows):
+    places = np.arange(len(rows))
+    stored, filled = table(len(rows)), table(len(rows))
+    stored.put(places, pack(rows))
+    filled.learn(rows.shape[1])
+    for part in vectors.parts_of(rows):
+        filled.fill(places[part.rows], part.vectors())
+    assert exactly(filled.take(places), stored.take(places))
+
+
+def test_a_model_may_write_its_next_answer_over_its_last():
+    answer = np.ones((3000, 200), np.float32)
+    filled = table(3000)
+    filled.learn(200)
+    filled.fill(np.arange(3000), answer)
+    answer[:] = 2
+    assert (filled.take(np.arange(3000)) == 1).all()
+
+
+def test_finite_numbers_may_have_a_sum_that_is_not():
+    rows = np.full((2, 3), 3e38, np.float32)
+    assert vectors.rows_of(rows, 2) is rows
+    rows = np.full((2, 3), 1e308)
+    assert vectors.rows_of(rows, 2) is rows
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_infinities_that_cancel_out_are_found(bad):
+    rows = np.ones((3, 4), np.float32)
+    rows[1, 2], rows[2, 1] = bad, -bad
+    with pytest.raises(AnswerError, match="text 1 of this batch"):
+        vectors.rows_of(rows, 3)

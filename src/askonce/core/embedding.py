@@ -261,12 +261,12 @@ def _ask(
                 places, rows = places[open_ones], rows[open_ones]
             expires = policy.expires_at(terms.ttl, now=terms.now)
             bindings = inputs.bindings[places]
-            blobs = vectors.pack(
-                rows, bindings, created=terms.now, expires=expires, codec=terms.codec
-            )
+            parts = vectors.parts_of(rows, terms.codec)
+            for part in parts:
+                table.fill(places[part.rows], part.vectors())
+            blobs = vectors.pack_parts(parts, bindings, created=terms.now, expires=expires)
             brought = dict(zip((inputs.keys[p] for p in places.tolist()), blobs, strict=True))
             stored = terms.keep and (yield Write(brought, expires))
-            table.put(places, blobs)
             if stored:
                 subject = inputs.subject
                 yield Tell(Event("stored", len(brought), subject.namespace, subject.model))

@@ -46,6 +46,7 @@ HEADER = np.dtype(
 _HEADER = struct.Struct("<4sB3xddQIIQ")
 _TIMES = struct.Struct("<4s4xdd")
 HEADER_LENGTH = HEADER.itemsize
+_HEADER_WORDS = HEADER_LENGTH // 8
 _CHECKSUM_AT = 40
 _CHECKSUM_WORD = _CHECKSUM_AT // 8
 _KIND_WORDS = slice(0, 5, 4)
@@ -152,17 +153,25 @@ def pack_rows(
 ) -> list[bytes]:
     """Write payloads of equal length, the rows of an array, as entries without metadata."""
     count, length = rows.shape
-    whole = np.zeros((count, HEADER_LENGTH + _padded_length(length)), np.uint8)
-    headers = whole[:, :HEADER_LENGTH].view(HEADER)[:, 0]
+    padded = _padded_rows(rows)
+    headers = np.zeros(count, HEADER)
     headers["magic"] = MAGIC
     headers["codec"] = codec
     headers["created"] = created
     headers["expires"] = expires
     headers["binding"] = bindings
     headers["payload_length"] = length
-    whole[:, HEADER_LENGTH : HEADER_LENGTH + length] = rows
-    headers["checksum"] = checksum(whole.view("<u8"))
-    return [row.tobytes() for row in whole]
+    words = headers.view("<u8").reshape(count, _HEADER_WORDS)
+    headers["checksum"] = checksum(words) + checksum(padded.view("<u8"), _HEADER_WORDS)
+    # Each entry is written once, where it stays: no array of all of them comes first.
+    starts = headers.tobytes()
+    payloads = padded.reshape(-1).data
+    size = padded.shape[1]
+    return [
+        starts[row * HEADER_LENGTH : (row + 1) * HEADER_LENGTH]
+        + payloads[row * size : (row + 1) * size]
+        for row in range(count)
+    ]
 
 
 def may_have(length: int) -> bool:
@@ -208,10 +217,10 @@ def undamaged(whole: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return sound
 
 
-def checksum(words: Words) -> Words:
-    """Sum the words of each row, each times its weight, modulo 2**64."""
-    count = words.shape[1]
-    sums: Words = np.einsum("ij,j->i", words, _weights(1 << count.bit_length())[:count])
+def checksum(words: Words, first: int = 0) -> Words:
+    """Sum the words of each row, from the `first` of an entry, times weights, modulo 2**64."""
+    end = first + words.shape[1]
+    sums: Words = np.einsum("ij,j->i", words, _weights(1 << end.bit_length())[first:end])
     return sums
 
 
@@ -237,6 +246,16 @@ def _weights(count: int) -> Words:
 
 def _padded_length(length: int) -> int:
     return (length + 7) // 8 * 8
+
+
+def _padded_rows(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give the rows, each right behind the one before, with zeros to 8 bytes."""
+    count, length = rows.shape
+    if length % 8 == 0:
+        return np.ascontiguousarray(rows)
+    padded = np.zeros((count, _padded_length(length)), np.uint8)
+    padded[:, :length] = rows
+    return padded
 
 
 def _padded(content: bytes) -> bytes:

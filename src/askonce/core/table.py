@@ -1,7 +1,7 @@
 """The vectors of one call, gathered from stored entries."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -68,6 +68,10 @@ class Table:
         foreign = [self._put_alike(*block) for block in _blocks(indices, blobs)]
         return np.sort(np.concatenate(foreign)) if foreign else np.empty(0, np.intp)
 
+    def fill(self, indices: Indices, vectors: Vectors) -> None:
+        """Fill in vectors of the model's own, of the length learned; they are copied at once."""
+        self._fill(indices, vectors, copy=np.copyto)
+
     def _put_alike(self, indices: Indices, whole: NDArray[np.uint8]) -> Indices:
         """Fill in from entries of one length, the rows of an array."""
         headers = entry.headers_of(whole)
@@ -87,13 +91,16 @@ class Table:
             all_of_them = isinstance(rows, slice) and bool(usable.all())
             chosen = rows if all_of_them else np.arange(len(indices))[rows][usable]
             payload = whole[chosen, entry.HEADER_LENGTH : entry.HEADER_LENGTH + length]
-            fits = self._fill(indices[chosen], codecs.decode(payload, codec))
+            decoded = codecs.decode(payload, codec)
+            fits = self._fill(indices[chosen], decoded, copy=self._copier.copy)
             if self._known and not fits:
                 foreign[chosen] = True
         not_ours: Indices = indices[foreign]
         return not_ours
 
-    def _fill(self, indices: Indices, vectors: Vectors) -> bool:
+    def _fill(
+        self, indices: Indices, vectors: Vectors, copy: Callable[[Vectors, Vectors], None]
+    ) -> bool:
         length = vectors.shape[1]
         if self._dimensions is None:
             self._dimensions = length
@@ -102,7 +109,7 @@ class Table:
         self._make_room(vectors.dtype)
         where = slice(indices[0], indices[-1] + 1) if _is_run(indices) else indices
         if isinstance(where, slice):
-            self._copier.copy(self._rows[where], vectors)
+            copy(self._rows[where], vectors)
         else:
             self._rows[where] = vectors
         self.good[where] = True

@@ -1,6 +1,8 @@
 """Vectors on their way from a model to stored entries, a whole batch at a time."""
 
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,13 +43,20 @@ def rows_of(answer: object, count: int) -> Vectors:
         )
     if rows.dtype != np.float32:
         rows = rows.astype(np.float32 if rows.dtype == np.float16 else np.float64)
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
+    if not _are_finite(rows):
+        finite = np.isfinite(rows).all(axis=1)
         raise AnswerError(
             f"the model returned NaN or infinity in the vector of text {int(finite.argmin())} "
             f"of this batch of {count}"
         )
     return rows
+
+
+def _are_finite(rows: Vectors) -> bool:
+    """Tell whether all numbers are finite: their sum is not unless they are, or it overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = rows.sum()
+    return bool(np.isfinite(total) or np.isfinite(rows).all())
 
 
 def _rows_of_floats(vectors: Any) -> Vectors | None:
@@ -63,6 +72,29 @@ def _rows_of_floats(vectors: Any) -> Vectors | None:
     return np.frombuffer(packed).reshape(len(vectors), -1)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Hold those vectors of a batch that are kept by one codec: where they are, and as payloads."""
+
+    rows: entry.Rows
+    codec: int
+    payloads: NDArray[np.uint8]
+
+    def vectors(self) -> Vectors:
+        """Give the vectors as they will come back."""
+        return codecs.decode(self.payloads, self.codec)
+
+
+def parts_of(vectors: Vectors, codec: codecs.Codec = "lossless") -> list[Part]:
+    """Encode each row; lossless is float32 where that is enough, else float64."""
+    numbers = codecs.choose(vectors, codec)
+    different = sorted(set(numbers.tolist()))
+    if len(different) == 1:
+        return [Part(slice(None), different[0], codecs.encode(vectors, different[0]))]
+    chosen = [(number, (numbers == number).nonzero()[0]) for number in different]
+    return [Part(rows, number, codecs.encode(vectors[rows], number)) for number, rows in chosen]
+
+
 def pack(
     vectors: Vectors,
     bindings: entry.Words,
@@ -71,25 +103,22 @@ def pack(
     expires: float,
     codec: codecs.Codec = "lossless",
 ) -> list[bytes]:
-    """Write each row as an entry; lossless is float32 where that is enough, else float64."""
+    """Write each row as an entry."""
+    return pack_parts(parts_of(vectors, codec), bindings, created=created, expires=expires)
 
-    def packed(rows: Vectors, number: int, bindings: entry.Words) -> list[bytes]:
-        return entry.pack_rows(
-            codecs.encode(rows, number),
-            codec=number,
+
+def pack_parts(
+    parts: Sequence[Part], bindings: entry.Words, *, created: float, expires: float
+) -> list[bytes]:
+    """Write each row of a batch that was encoded as an entry, in the order of the batch."""
+    blobs = np.empty(len(bindings), object)
+    for part in parts:
+        blobs[part.rows] = entry.pack_rows(
+            part.payloads,
+            codec=part.codec,
             created=created,
             expires=expires,
-            bindings=bindings,
+            bindings=bindings[part.rows],
         )
-
-    numbers = codecs.choose(vectors, codec)
-    different = sorted(set(numbers.tolist()))
-    if len(different) == 1:
-        return packed(vectors, different[0], bindings)
-    blobs: list[bytes] = [b""] * len(vectors)
-    for number in different:
-        (indices,) = (numbers == number).nonzero()
-        found = packed(vectors[indices], number, bindings[indices])
-        for index, blob in zip(indices.tolist(), found, strict=True):
-            blobs[index] = blob
-    return blobs
+    whole: list[bytes] = blobs.tolist()
+    return whole
