@@ -1,4 +1,9 @@
-"""Leases in an SQLite table, for the stores of one machine."""
+"""Leases in SQLite tables, for the stores of one machine.
+
+Few keys have a row each. Many keys that are claimed at once have one row together, which costs
+a fiftieth; whoever claims anything looks through those, and there are as many as batches under
+way.
+"""
 
 import functools
 import sqlite3
@@ -7,13 +12,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from askonce.core.lease import DEFAULT_SECONDS, Leases
-from askonce.stores.database import Database, create, transaction, write
+from askonce.stores.database import Database, create, transaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS askonce_leases (
     key TEXT PRIMARY KEY, holder TEXT NOT NULL, expires REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS askonce_claims (
+    first TEXT PRIMARY KEY, holder TEXT NOT NULL, expires REAL NOT NULL, keys TEXT NOT NULL
 ) WITHOUT ROWID
 """
+_MANY = 16
+_BETWEEN = "\n"
 _AT_ONCE = 500
 _TAKE = (
     "INSERT INTO askonce_leases SELECT column1, ?, ? FROM (VALUES {}) WHERE true "
@@ -23,10 +33,20 @@ _TAKE = (
 _TAKEN = "SELECT key FROM askonce_leases WHERE holder = ? AND key IN (VALUES {})"
 _RENEW = "UPDATE askonce_leases SET expires = ? WHERE key = ? AND holder = ?"
 _DROP = "DELETE FROM askonce_leases WHERE holder = ? AND key IN (VALUES {})"
+_FORGET = "DELETE FROM askonce_leases WHERE expires <= ?"
+_OTHERS = "SELECT key FROM askonce_leases WHERE holder <> ?"
+
+_TAKE_TOGETHER = "INSERT OR IGNORE INTO askonce_claims VALUES (?, ?, ?, ?)"
+_FORGET_TOGETHER = "DELETE FROM askonce_claims WHERE expires <= ?"
+_OTHERS_TOGETHER = "SELECT keys FROM askonce_claims WHERE holder <> ?"
+_OWN_TOGETHER = "SELECT first, keys FROM askonce_claims WHERE holder = ?"
+_RENEW_TOGETHER = "UPDATE askonce_claims SET expires = ? WHERE first = ?"
+_DROP_TOGETHER = "DELETE FROM askonce_claims WHERE first = ? AND holder = ? AND keys = ?"
+_DROP_SOME = "UPDATE askonce_claims SET first = ?, keys = ? WHERE first = ?"
 
 
 class SQLiteLeases(Leases):
-    """Keep the leases of a store's processes in a table; they must share one clock."""
+    """Keep the leases of a store's processes in tables; they must share one clock."""
 
     def __init__(self, database: Database | Path, seconds: float = DEFAULT_SECONDS) -> None:
         super().__init__(seconds)
@@ -36,31 +56,47 @@ class SQLiteLeases(Leases):
         now = time.time()
 
         def work(connection: sqlite3.Connection) -> list[str]:
-            granted: list[str] = []
             with transaction(connection):
-                for part in _parts(keys):
-                    values = (holder, now + seconds, *part, now)
-                    taken = connection.execute(_for_all(_TAKE, len(part)), values).rowcount
-                    if taken == len(part):
-                        granted += part
-                    elif taken:
-                        found = connection.execute(_for_all(_TAKEN, len(part)), (holder, *part))
-                        mine = {key for (key,) in found}
-                        granted += [key for key in part if key in mine]
-            return granted
+                connection.execute(_FORGET_TOGETHER, (now,))
+                others = {
+                    key
+                    for (together,) in connection.execute(_OTHERS_TOGETHER, (holder,))
+                    for key in together.split(_BETWEEN)
+                }
+                free = [key for key in keys if key not in others] if others else keys
+                take = _take_together if _are_many(free) else _take_each
+                return take(connection, free, holder, now, now + seconds)
 
         return self._database.run(work)
 
     def renew(self, keys: Sequence[str], holder: str, seconds: float) -> None:
         expires = time.time() + seconds
-        rows = [(expires, key, holder) for key in keys]
-        self._database.run(lambda connection: write(connection, _RENEW, rows))
+
+        def work(connection: sqlite3.Connection) -> None:
+            rest = set(keys)
+            with transaction(connection):
+                for first, together in connection.execute(_OWN_TOGETHER, (holder,)).fetchall():
+                    # Those of them that are no longer held run out when the others do.
+                    if not rest.isdisjoint(claimed := together.split(_BETWEEN)):
+                        rest.difference_update(claimed)
+                        connection.execute(_RENEW_TOGETHER, (expires, first))
+                connection.executemany(_RENEW, [(expires, key, holder) for key in rest])
+
+        self._database.run(work)
 
     def drop(self, keys: Sequence[str], holder: str) -> None:
         def work(connection: sqlite3.Connection) -> None:
             with transaction(connection):
-                for part in _parts(keys):
-                    connection.execute(_for_all(_DROP, len(part)), (holder, *part))
+                if _are_many(keys):
+                    whole = (keys[0], holder, _BETWEEN.join(keys))
+                    if connection.execute(_DROP_TOGETHER, whole).rowcount:
+                        return
+                dropped = sum(
+                    connection.execute(_for_all(_DROP, len(part)), (holder, *part)).rowcount
+                    for part in _parts(keys)
+                )
+                if dropped < len(keys):
+                    _drop_from_together(connection, set(keys), holder)
 
         self._database.run(work)
 
@@ -78,6 +114,48 @@ class SQLiteLeases(Leases):
             database = Database(database, synchronous="OFF")
         database.run(lambda connection: create(connection, _SCHEMA, page_size=4096))
         return database
+
+
+def _are_many(keys: Sequence[str]) -> bool:
+    return len(keys) >= _MANY and _BETWEEN.join(keys).count(_BETWEEN) == len(keys) - 1
+
+
+def _take_each(
+    connection: sqlite3.Connection, keys: Sequence[str], holder: str, now: float, expires: float
+) -> list[str]:
+    granted: list[str] = []
+    for part in _parts(keys):
+        values = (holder, expires, *part, now)
+        taken = connection.execute(_for_all(_TAKE, len(part)), values).rowcount
+        if taken == len(part):
+            granted += part
+        elif taken:
+            found = connection.execute(_for_all(_TAKEN, len(part)), (holder, *part))
+            mine = {key for (key,) in found}
+            granted += [key for key in part if key in mine]
+    return granted
+
+
+def _take_together(
+    connection: sqlite3.Connection, keys: Sequence[str], holder: str, now: float, expires: float
+) -> list[str]:
+    connection.execute(_FORGET, (now,))
+    others = {key for (key,) in connection.execute(_OTHERS, (holder,))}
+    granted = [key for key in keys if key not in others]
+    together = (*granted[:1], holder, expires, _BETWEEN.join(granted))
+    if not granted or connection.execute(_TAKE_TOGETHER, together).rowcount:
+        return granted
+    return _take_each(connection, granted, holder, now, expires)  # of a holder that has them
+
+
+def _drop_from_together(connection: sqlite3.Connection, keys: set[str], holder: str) -> None:
+    for first, together in connection.execute(_OWN_TOGETHER, (holder,)).fetchall():
+        claimed = together.split(_BETWEEN)
+        rest = [key for key in claimed if key not in keys]
+        if not rest:
+            connection.execute(_DROP_TOGETHER, (first, holder, together))
+        elif len(rest) < len(claimed):
+            connection.execute(_DROP_SOME, (rest[0], _BETWEEN.join(rest), first))
 
 
 def _parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:
