@@ -42,7 +42,8 @@ def rows_of(answer: object, count: int) -> Vectors:
             f"texts; it should be ({count}, dimensions) numbers"
         )
     if rows.dtype != np.float32:
-        rows = rows.astype(np.float32 if rows.dtype == np.float16 else np.float64)
+        wide = np.float32 if rows.dtype == np.float16 else np.float64
+        rows = rows.astype(wide, copy=False)
     if not _are_finite(rows):
         finite = np.isfinite(rows).all(axis=1)
         raise AnswerError(
