@@ -182,7 +182,7 @@ class Soak:
             "connections of clients at rest", max(h.connections["clients"] for h in held), 0
         )
         for whom, most in (
-            ("provider", max(h.connections["provider"] for h in before.values())),
+            ("provider", _CLIENTS),
             ("store", 2 * _CLIENTS),
         ):
             self._at_most(

@@ -51,13 +51,10 @@ def workers(parent: int) -> list[int]:
     for number in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         with contextlib.suppress(OSError):
             command = Path(f"/proc/{number}/cmdline").read_bytes()
+            started = int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19])
             if command and b"resource_tracker" not in command:
-                found.append(int(number))
-    return sorted(found, key=_started)
-
-
-def _started(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+                found.append((started, int(number)))
+    return [pid for _, pid in sorted(found)]
 
 
 def memory(parent: int) -> dict[int, int]:
