@@ -13,7 +13,7 @@ import time
 import httpx2
 import pytest
 
-from tests.gateway.generating import Question, Response, plain, stream
+from tests.gateway.generating import Fault, Question, Response, plain, stream
 from tests.gateway.in_process import InProcess, seeded, settled
 from tests.gateway.raw import talk
 from tests.gateway.running import configured, gateway
@@ -272,9 +272,7 @@ def test_a_provider_that_fails_is_told_of_and_nothing_is_kept(plainly, steered, 
     if status in (429, 500, 503, 529):
         # Its own error, untouched.
         assert reply.json()["error"]["message"] == "of the provider"
-        wanted = dict(next(iter(step(None)), b"") and [])
         assert reply.headers.get("retry-after") == {429: "7", 503: "1"}.get(status)
-        assert not wanted
     else:
         assert reply.json()["error"]["message"].startswith("askonce: fake ")
         assert "127.0.0.1" not in reply.text
@@ -394,6 +392,46 @@ def test_too_many_at_once_for_a_provider_are_told_so(tmp_path, provider, steered
                 go_on.set()
             assert [one.result().status_code for one in under_way] == [200, 200]
         assert ask(running, "held out").status_code == 200
+
+
+class Tired:
+    """Be a provider in this process that breaks off the second time on each connection."""
+
+    def __init__(self):
+        self.bodies = []
+
+    def __call__(self, asked):
+        self.bodies.append((asked.path, asked.body))
+        if len(self.bodies) == 2:
+            return Response([Fault.RESET], "00000000", False, 0, closes=True)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        body = json.dumps(plain(CHAT, "well")).encode()
+        return Response([head % len(body) + body], "00000000", True, 200)
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_an_upload_is_whole_or_it_fails(is_chunked):
+    """What has gone out on a connection that was lost cannot be sent once more."""
+    tired = Tired()
+    body = b"0123456789" * 500
+    upload = Question("POST", "/v1/files", [(b"host", b"x")], body)
+    upload.chunks = [body[:1000], body[1000:]] if is_chunked else None
+    async with InProcess(tired) as served:
+        assert (await served.ask(question())).status == 200
+        await settled()
+        got = await served.ask(upload)
+        assert got.status == 502, got
+        assert (await served.ask(upload)).status == 200
+    assert {sent for path, sent in tired.bodies if path == "/v1/files"} == {body}
+
+
+async def test_a_question_that_was_not_heard_is_asked_again():
+    tired = Tired()
+    async with InProcess(tired) as served:
+        assert (await served.ask(question())).status == 200
+        await settled()
+        assert (await served.ask(question(prompt="other"))).status == 200
+    assert len(tired.bodies) == 3
 
 
 # Callers that go away

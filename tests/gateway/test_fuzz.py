@@ -33,7 +33,8 @@ class Judge:
                 assert digest == question.digest, f"another's answer ({nonce}): {told}"
         if question.leaves is not None:
             return
-        if "hit" in got.outcome or "collapsed" in got.outcome:
+        own = got.outcome.rpartition("askonce; ")
+        if own[1] and (own[2].startswith("hit") or "collapsed" in own[2]):
             self._judge_kept(got, question, marks, told)
         elif marks:
             self._judge_passed(got, question, marks[0][1], told)
@@ -71,7 +72,7 @@ class Judge:
     def _vectors(self, got: Got, question: Question, told: str) -> list[tuple[str, str]]:
         given = question.fields["input"]
         inputs = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
-        data = json.loads(got.body)["data"]
+        data = json.loads(self._decoded(got))["data"]
         assert len(data) == len(inputs), told
         found = [read_vector(item["embedding"]) for item in data]
         for (digest, _), content in zip(found, inputs, strict=True):
