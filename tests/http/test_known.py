@@ -19,7 +19,7 @@ URL = "https://api.example.com/v1/chat/completions"
 @pytest.fixture
 def store():
     faulty = Faulty(MemoryStore())
-    faulty.IS_AT_HAND = True
+    faulty.IS_AT_HAND = faulty.reads_in_loops = True
     return faulty
 
 
@@ -117,3 +117,16 @@ def test_a_store_that_is_not_at_hand_is_not_looked_into(cache, store):
     keep(cache, exchange)
     store.IS_AT_HAND = False
     assert known(cache, exchange).reply() is None
+    store.IS_AT_HAND, store.reads_in_loops = True, False
+    assert known(cache, exchange).reply() is None
+
+
+def test_a_slow_store_is_left_to_threads_for_a_while(cache, store, monkeypatch):
+    from askonce.core import store as module
+
+    exchange = understood(cache)
+    keep(cache, exchange)
+    found = known(cache, exchange)
+    clock = iter([100.0, 100.5, 101.0, 102.0, 102.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    assert [found.reply() is not None for _ in range(3)] == [True, False, True]

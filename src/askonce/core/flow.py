@@ -190,6 +190,8 @@ async def _aread(
     store: Store, keys: Sequence[str], observe: Observer, *, joined: bool
 ) -> bytes | Sequence[bytes | None]:
     try:
+        if len(keys) == 1 and (values := store.read_at_once(keys[0])) is not None:
+            return values
         return await (store.aread_joined(keys) if joined else store.aread(keys))
     except Exception as error:
         _tell_failure(observe, error, len(keys))

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import itertools
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -17,6 +18,9 @@ from askonce.core.lease import Leases
 from askonce.events import Event
 
 _AT_ONCE = 1000
+_SLOW = 0.02
+_SLOW_FOR = 1.0
+"""Seconds: a look-up that took longer than the first has others take a thread for the second."""
 
 
 class Store(ABC):
@@ -30,6 +34,11 @@ class Store(ABC):
 
     IS_AT_HAND: ClassVar[bool] = False
     """Whether a look-up of one key is over in microseconds, on this machine."""
+
+    reads_in_loops: bool = False
+    """Whether event loops may read one key of a store at hand themselves; a server wants that."""
+
+    _slow_until: float = 0.0
 
     news: deque[Event] | tuple[()] = ()
     """What happened to the store itself and nobody was told of yet; the next flow tells it."""
@@ -138,12 +147,19 @@ class Store(ABC):
         while batch := list(itertools.islice(keys, _AT_ONCE)):
             yield batch
 
-    def glance(self, key: str) -> bytes | None:
-        """Give what can be had without waiting for a thread or another machine, else None.
+    def read_at_once(self, key: str) -> list[bytes | None] | None:
+        """Read one key in an event loop; None where that could hold it up.
 
-        It is for event loops: a key of a store on this machine, which takes microseconds.
+        A store at hand takes less time than the way to a thread and back. One that has just taken
+        long is left to threads for a while.
         """
-        return self.read((key,))[0] if self.IS_AT_HAND else None
+        began = time.monotonic()
+        if not (self.reads_in_loops and self.IS_AT_HAND) or began < self._slow_until:
+            return None
+        values = self.read((key,))
+        if time.monotonic() - began > _SLOW:
+            self._slow_until = began + _SLOW_FOR
+        return values
 
     async def aread(self, keys: Sequence[str]) -> list[bytes | None]:
         """Read without blocking the event loop."""

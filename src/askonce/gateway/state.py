@@ -55,6 +55,7 @@ class State:
         }
         self.prices = Prices(config.prices)
         self.store: Store = open_store(config.cache.store or default_store())
+        self.store.reads_in_loops = True
         self.acceptance = Acceptance(
             self.store, config.access.verify_for, config.access.trust_when_down
         )

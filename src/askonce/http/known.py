@@ -1,7 +1,6 @@
 """A request that is asked again: what of its answer need not be worked out anew."""
 
 import time
-from typing import Final
 
 from askonce.core.entry import NEVER
 from askonce.events import Event
@@ -13,18 +12,14 @@ from askonce.http.flows import Found
 
 Pairs = list[tuple[bytes, bytes]]
 
-_SLOW: Final = 0.02
-_SHY_FOR: Final = 1.0
-
 
 class Known:
     """Answer one request, understood before, with what the store holds of it at this moment.
 
-    Only what is plain is answered; for all else, and wherever in doubt, the flow finds out. A
-    store that takes long to answer is left alone for a while.
+    Only what is plain is answered; for all else, and wherever in doubt, the flow finds out.
     """
 
-    __slots__ = ("_answer", "_blob", "_cache", "_chunks", "_exchange", "_fixed", "_shy_until")
+    __slots__ = ("_answer", "_blob", "_cache", "_chunks", "_exchange", "_fixed")
 
     def __init__(self, cache: HTTPCache, exchange: Exchange) -> None:
         self._cache = cache
@@ -33,7 +28,6 @@ class Known:
         self._answer: Answer | None = None
         self._fixed: Pairs = []
         self._chunks: list[bytes] = []
-        self._shy_until = 0.0
 
     def hit(self) -> Event | None:
         """Tell of a hit as the flow does; None if there has been none."""
@@ -43,14 +37,11 @@ class Known:
     def reply(self) -> tuple[Pairs, list[bytes]] | None:
         """Give headers and chunks of a kept answer that is good, None for all else."""
         now = time.time()
-        if now < self._shy_until:
-            return None
         try:
-            blob = self._cache.store.glance(self._exchange.question.key)
+            values = self._cache.store.read_at_once(self._exchange.question.key)
         except Exception:  # noqa: BLE001  the flow will tell of it
             return None
-        if time.time() - now > _SLOW:
-            self._shy_until = now + _SHY_FOR
+        blob = values[0] if values else None
         if blob is None or (blob != self._blob and not self._open(blob)):
             return None
         answer = self._answer
