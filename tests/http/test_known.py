@@ -127,6 +127,6 @@ def test_a_slow_store_is_left_to_threads_for_a_while(cache, store, monkeypatch):
     exchange = understood(cache)
     keep(cache, exchange)
     found = known(cache, exchange)
-    clock = iter([100.0, 100.5, 101.0, 102.0, 102.0])
+    clock = iter([100.0, 100.5, 100.9, 102.0, 102.0])
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     assert [found.reply() is not None for _ in range(3)] == [True, False, True]
