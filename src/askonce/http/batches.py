@@ -1,6 +1,6 @@
 """How a batch of embeddings is answered: input by input, only the missing ones asked for."""
 
-from typing import Any
+from typing import Any, Final
 
 from askonce.core.flow import Call
 from askonce.errors import AnswerError
@@ -8,8 +8,11 @@ from askonce.http import passing
 from askonce.http.cache import HTTPCache
 from askonce.http.exchange import Batch
 from askonce.http.passing import Headers
-from askonce.http.steps import Answering, Drain, Library, Send
+from askonce.http.steps import Answering, Close, Drain, Library, Send
 from askonce.wire import Json, openai_embeddings, parse_body, write_body
+
+_TELLS_PLACES: Final = frozenset({400, 413, 422})
+"""Of what is wrong with a request the caller must hear as if all its inputs had been sent."""
 
 
 class _PassedThrough(Exception):  # noqa: N818  it carries a response out of a flow, no error
@@ -76,6 +79,11 @@ class Batching:
         response = yield Call(Send(content, self._batch.inputs.keys))
         passing.add_status(response, self._status())
         if response.status_code != 200:
+            if response.status_code in _TELLS_PLACES and content != self._content:
+                yield Call(Close(response))
+                response = yield Call(Send(self._content, self._batch.inputs.keys))
+                detail = "what is wrong is told by the place of an input"
+                passing.add_status(response, passing.forwarded("bypass", detail=detail))
             raise _PassedThrough(response)
         chunks = yield Call(Drain(response))
         whole = self._library.response(
