@@ -11,7 +11,13 @@ Form = Literal["body", "events"]
 _CODECS: Final[Mapping[Form, int]] = {"body": codecs.JSON, "events": codecs.EVENTS}
 _FORMS: Final[Mapping[int, Form]] = {codec: form for form, codec in _CODECS.items()}
 
-KEPT_HEADERS: Final = ("request-id", "x-request-id", "openai-version")
+KEPT_HEADERS: Final = (
+    "request-id",
+    "x-request-id",
+    "openai-version",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+)
 """Of a response's headers these are kept; no cookie, no credential, no account is."""
 
 _USAGE: Final = ("model", "input", "output", "cached", "written")

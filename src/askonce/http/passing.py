@@ -153,7 +153,11 @@ def kept_headers(headers: Any) -> dict[str, str]:
     return {
         name.lower(): value
         for name, value in headers.multi_items()
-        if name.lower() in KEPT_HEADERS and value.isascii() and value.isprintable()
+        if name.lower() in KEPT_HEADERS
+        and value.isascii()
+        and value.isprintable()
+        # Which page may read an answer is said to that page alone.
+        and (name.lower() != "access-control-allow-origin" or value == "*")
     }
 
 
