@@ -1,34 +1,23 @@
 """Asking a provider whether it accepts a credential, by something that costs nothing."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 import httpx2
 
 from askonce.gateway.acceptance import Acceptance
 from askonce.gateway.routes import path_at
-from askonce.gateway.upstreams import Way, headers_back
+from askonce.gateway.upstreams import Way
 from askonce.http.identity import Origin, is_credential
-from askonce.http.passing import Headers
 from askonce.http.transport_classes import adrain, asend
 
 _SERVER_ERROR = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Hold how a provider refused a credential, in its own words."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
-Finding = Rejected | Literal["accepted", "down", "unsaid"]
+Finding = Literal["accepted", "refused", "down", "unsaid"]
 """`unsaid`: the provider has no such path, or the credential no right to it."""
 
-Proof = Rejected | Literal["proven", "lapsed", "none"]
+Proof = Literal["proven", "lapsed", "none"]
 """`lapsed`: proven not long ago, and only the next answer of the provider can tell."""
 
 
@@ -39,16 +28,12 @@ async def check(way: Way, query: str, headers: Iterable[tuple[bytes, bytes]]) ->
     request = way.request(origin, headers, b"", of_cache=True)
     try:
         response = await asend(httpx2, way.transport, request)
-        chunks = await adrain(response)
+        await adrain(response)
     except httpx2.TransportError:
         return "down"
     status = response.status_code
     if status == httpx2.codes.UNAUTHORIZED:
-        told = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in headers_back(response, way)
-        ]
-        return Rejected(status, told, b"".join(chunks))
+        return "refused"
     if httpx2.codes.is_success(status):
         return "accepted"
     is_down = status == httpx2.codes.TOO_MANY_REQUESTS or status >= _SERVER_ERROR
@@ -75,9 +60,11 @@ async def proof_of(
         if is_credential(pair[0].decode("latin-1")) or pair[0] in way.upstream_marks
     ]
     found = await acceptance.once(digest, lambda: check(way, origin.query, credentials))
-    if isinstance(found, Rejected):
+    if found == "refused":
+        # It may be good for the request all the same: OpenAI says so of a key that is restricted,
+        # too. The provider shall say it to the request itself.
         await acceptance.reject(digest)
-        return found
+        return "none"
     if found == "accepted":
         await acceptance.accept(digest)
         return "proven"

@@ -7,7 +7,7 @@ import math
 import re
 import time
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from askonce.errors import InputError
 from askonce.gateway import billing
 from askonce.gateway.api_keys import ApiKey
 from askonce.gateway.asking import Asking, cancelling, reason_of
-from askonce.gateway.checking import Proof, Rejected, proof_of
+from askonce.gateway.checking import Proof, proof_of
 from askonce.gateway.client import Client, GoneError
 from askonce.gateway.refusals import RefusedError, written
 from askonce.gateway.remembering import Recall
@@ -208,10 +208,6 @@ class Handling:
         proof: Proof = "proven"
         if key is None and not state.acceptance.at_once(digest):
             proof = await proof_of(state.acceptance, self._client.headers, way, origin, digest)
-        if isinstance(proof, Rejected):
-            self.outcome = "refused"
-            await self._reply(Reply(proof.status, proof.headers, [proof.body]))
-            return
         is_proven = proof == "proven"
         if not is_proven:
             # Then the answer must be as new as this request: it is asked for, or somebody with
@@ -235,7 +231,7 @@ class Handling:
             if self.outcome == "hit" and is_proven:
                 self._remember(cache, origin, digest)
         else:
-            await self._stream(answer)
+            await self._stream(answer, of_cache=True)
 
     async def _passed(self, target: Target) -> None:
         """Pass a request on that no cache answers, as it comes and goes."""
@@ -243,7 +239,13 @@ class Handling:
         origin = way.origin(self._method, target.path, self._query, self._client.headers)
         names = {name for name, _ in self._client.headers}
         has_body = b"transfer-encoding" in names or b"content-length" in names
-        await self._pass_on(way, origin, self._client.incoming() if has_body else b"")
+        await self._pass_on(way, origin, self._incoming(cancelling()) if has_body else b"")
+
+    async def _incoming(self, cancel: Callable[[], object]) -> AsyncIterator[bytes]:
+        """Give the body as it comes, and from its end on notice if the caller goes away."""
+        async for chunk in self._client.incoming():
+            yield chunk
+        self._client.watch(cancel)
 
     async def _pass_on(self, way: Way, origin: Origin, content: Any) -> None:
         self.outcome = "bypass"
@@ -254,7 +256,7 @@ class Handling:
             self._client.watch(cancelling())
         response = await asend(httpx2, way.transport, request)
         self._client.watch(cancelling())
-        await self._stream(response)
+        await self._stream(response, of_cache=False)
 
     async def _reply(self, reply: Reply) -> None:
         headers = [
@@ -272,12 +274,12 @@ class Handling:
             last = chunk
         await self._client.give(last, more=False)
 
-    async def _stream(self, response: Any) -> None:
+    async def _stream(self, response: Any, *, of_cache: bool) -> None:
         """Send a response on, each piece when it comes."""
         if not 200 <= response.status_code < 600:
             await response.aclose()
             raise httpx2.RemoteProtocolError(f"{response.status_code} is no status of HTTP")
-        headers = headers_back(response, self._state.ways[self.route])
+        headers = headers_back(response, self._state.ways[self.route], of_cache=of_cache)
         if self.outcome == "error":
             self.outcome = _outcome(response.headers.get("cache-status", ""))
         try:
@@ -286,10 +288,11 @@ class Handling:
             if self._method == "HEAD":
                 await self._client.give(b"", more=False)
                 return
-            left = _length_of(headers)
+            # Whoever has it all need not wait until it is kept; a bill is to be paid before the next.
+            has_budget = self.key is not None and self.key.budget_per_day is not None
+            left = math.inf if has_budget else _length_of(headers)
             async for chunk in response.stream:
                 left -= len(chunk)
-                # Whoever has it all need not wait until it is kept.
                 await self._client.give(chunk, more=left > 0)
             if not self._client.has_ended:
                 await self._client.give(b"", more=False)

@@ -34,13 +34,32 @@ HOP_BY_HOP: Final = frozenset(
 )
 """Headers between two neighbours (RFC 9110, section 7.6.1), besides those that Connection names."""
 
-_DATE: Final = frozenset({b"date"})
-_OF_ACCOUNT: Final = _DATE | {
-    b"set-cookie",
-    b"openai-organization",
-    b"openai-project",
-    b"anthropic-organization-id",
-}
+_OF_THE_HOST: Final = frozenset(
+    {
+        b"alt-svc",
+        b"clear-site-data",
+        b"nel",
+        b"report-to",
+        b"reporting-endpoints",
+        b"strict-transport-security",
+        # It is written anew by our own server, once.
+        b"date",
+    }
+)
+"""What a provider says of the host that it is, which is not the one that the caller has asked."""
+
+_COOKIE: Final = frozenset({b"set-cookie"})
+_OF_ACCOUNT: Final = frozenset(
+    {b"openai-organization", b"openai-project", b"anthropic-organization-id"}
+)
+
+_NOWHERE: Final = httpx2.MockTransport(lambda _: httpx2.Response(200))
+with httpx2.Client(trust_env=False, transport=_NOWHERE) as _client:
+    _CODINGS: Final = frozenset(
+        coding.strip().encode("ascii")
+        for coding in _client.headers["accept-encoding"].lower().split(",")
+    )
+"""The content codings that can be undone here, which depends on what is installed."""
 
 _MOST_IDLE: Final = 64
 """The pool looks at each idle connection's socket before each request."""
@@ -128,7 +147,11 @@ class Way:
         if self.strips:
             passed = [pair for pair in passed if not is_credential(pair[0].decode("latin-1"))]
         if of_cache:
-            passed = [pair for pair in passed if pair[0] != b"cache-control"]
+            passed = [
+                (name, _undone(value) if name == b"accept-encoding" else value)
+                for name, value in passed
+                if name != b"cache-control"
+            ]
         if self._traces:
             passed = inject(passed)
         target = without_credentials(origin) if self.strips else origin.target
@@ -217,15 +240,26 @@ def _passed_on(headers: Iterable[tuple[bytes, bytes]], added: Mapping[bytes, byt
     ]
 
 
-def headers_back(response: Any, way: Way) -> Headers:
+def _undone(codings: bytes) -> bytes:
+    """Leave of the codings that a caller takes those that can be undone, to keep the answer."""
+    told = [part.strip() for part in codings.split(b",")]
+    kept = [part for part in told if part.partition(b";")[0].strip().lower() in _CODINGS]
+    return b", ".join(kept) or b"identity"
+
+
+def headers_back(response: Any, way: Way, *, of_cache: bool) -> Headers:
     """Give the headers of a response that the caller may see.
 
-    Where the gateway has the provider's key, whose account that is concerns no caller.
+    Where the gateway has the provider's key, whose account that is concerns no caller. Cookies of
+    what the cache answers (`of_cache`) would make another caller of whoever sends them back.
     """
     pairs: Headers = [(name.lower(), value) for name, value in response.headers.raw]
     named = _named_by_connection(pairs)
-    # The date is written anew by our own server, once.
-    ends_here = HOP_BY_HOP | named | (_OF_ACCOUNT if way.strips else _DATE)
+    ends_here = HOP_BY_HOP | named | _OF_THE_HOST
+    if way.strips:
+        ends_here |= _OF_ACCOUNT
+    if way.strips or of_cache:
+        ends_here |= _COOKIE
     if response.status_code in _BODILESS or any(name == b"transfer-encoding" for name, _ in pairs):
         # It is not the length of what comes (RFC 9112, section 6.3).
         ends_here |= {b"content-length"}
