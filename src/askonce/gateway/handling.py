@@ -192,7 +192,7 @@ class Handling:
         return target
 
     async def _cached(self, target: Target) -> None:
-        state, key = self._state, self.key
+        state, key, came = self._state, self.key, time.time()
         way = state.ways[target.upstream.name]
         if self.bill is not None:
             self.bill.model = self.model
@@ -212,7 +212,8 @@ class Handling:
         if not is_proven:
             # Then the answer must be as new as this request: it is asked for, or somebody with
             # the same credential is just asking; where all share, that may be any credential.
-            fresh = ("cache-control", "max-age=0" if state.isolates else "no-cache")
+            age = f"max-age={max(0.0, time.time() - came):.6f}"
+            fresh = ("cache-control", age if state.isolates else "no-cache")
             origin = dataclasses.replace(origin, headers=[*origin.headers, fresh])
         asking = Asking(state, self._client, way, cache, origin, digest=digest, bill=self.bill)
         asking.watch()
