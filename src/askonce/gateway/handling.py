@@ -289,7 +289,7 @@ class Handling:
             if self._method == "HEAD":
                 await self._client.give(b"", more=False)
                 return
-            # Whoever has it all need not wait until it is kept; a bill is to be paid before the next.
+            # Whoever has it all need not wait until it is kept, but a bill is paid before the next.
             has_budget = self.key is not None and self.key.budget_per_day is not None
             left = math.inf if has_budget else _length_of(headers)
             async for chunk in response.stream:
