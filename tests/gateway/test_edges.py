@@ -148,3 +148,12 @@ async def test_spans_are_part_of_the_callers_trace(tmp_path, provider, monkeypat
     passed_on = provider.asked[0].header("traceparent")
     assert f"{spans[0].context.span_id:016x}" in passed_on
 
+
+
+def test_pages_of_other_sites_cannot_spend_our_key(tmp_path, provider):
+    more = 'credential_env = "FAKE_KEY"'
+    with gateway(configured(tmp_path, provider.address, more), FAKE_KEY="sk-ours") as running:
+        page = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+        assert ask(running.address, body(), **page).status_code == 403
+        assert provider.count == 0
+        assert ask(running.address, body(), **{"Sec-Fetch-Site": "same-origin"}).status_code == 200

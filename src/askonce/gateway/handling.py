@@ -189,6 +189,12 @@ class Handling:
         names = [name.decode("latin-1") for name, _ in self._client.headers]
         target = self._state.routes.find(self._path, names, self.model)
         self.route = target.upstream.name
+        is_ours = self._state.access is None and target.upstream.credential_env
+        if is_ours and (b"sec-fetch-site", b"cross-site") in self._client.headers:
+            # Any page that the user looks at could spend what the gateway's own key may.
+            raise RefusedError(
+                403, "pages of other sites may not ask with this gateway's own key", "site_refused"
+            )
         return target
 
     async def _cached(self, target: Target) -> None:
