@@ -4,6 +4,7 @@ import pytest
 
 from askonce import InputError
 from askonce.gateway.config import Config, Upstream, line_of, load
+from askonce.gateway.handling import _models_of
 from askonce.gateway.routes import NotRoutedError, Routes, check_path, path_at
 
 GOOD = """
@@ -100,6 +101,15 @@ def test_without_keys_only_this_machine_gets_in(tmp_path):
         assert load(None, {"server": {"host": host}, "access": {"keys": "memory://"}})
     for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"):
         assert load(None, {"server": {"host": host}}).server.is_loopback
+
+
+def test_all_models_that_a_request_names_are_found():
+    body = b'{"model": "a", "models": ["b", 3, "c"]}'
+    assert _models_of(body, "/v1/chat/completions") == ("a", "b", "c")
+    path = "/openai/deployments/d%2D1/chat/completions"
+    assert _models_of(b"{}", path) == ("d-1",)
+    assert _models_of(body, path)[0] == "d-1"
+    assert _models_of(b'{"model": "a", "model": "b"}', "/v1/chat/completions") == ("",)
 
 
 def test_lines_are_found():

@@ -348,13 +348,15 @@ def _models_of(content: bytes, path: str) -> tuple[str, ...]:
     A path that names one decides; whoever looks only at the body must not be misled.
     """
     try:
-        told = parse_body(content).get("model")
+        body = parse_body(content)
     except InputError:
-        told = None
+        body = {}
+    told, others = body.get("model"), body.get("models")
     found = re.findall(r"/(?:models|deployments)/([^/:]+)", path, re.IGNORECASE)
     names = [urllib.parse.unquote(name) for name in found]
-    if isinstance(told, str):
-        names.append(told)
+    # Some providers take others in place of a model that fails.
+    more = others if isinstance(others, list) else []
+    names += [name for name in (told, *more) if isinstance(name, str)]
     return tuple(names) or ("",)
 
 
