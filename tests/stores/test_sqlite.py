@@ -263,3 +263,25 @@ def test_opens_from_a_url(tmp_path, monkeypatch):
         assert store.path == tmp_path / "other.db"
     with pytest.raises(InputError, match="have max_bytes"):
         open_store("sqlite:///cache.db?mode=ro")
+
+
+@pytest.mark.parametrize("missing", [(), (0,), (250,), (249, 499), range(250, 500), range(600)])
+def test_values_are_joined_over_many_statements(tmp_path, missing):
+    keys = [f"a/{number}" for number in range(600)]
+    with open_store(f"sqlite:///{tmp_path}/cache.db") as store:
+        kept = {key: bytes([0, 255, n % 256]) for n, key in enumerate(keys) if n not in missing}
+        store.write(kept)
+        expected = [kept.get(key) for key in reversed(keys)]
+        found = store.read_joined(keys[::-1])
+        assert found == (expected if missing else b"".join(kept[key] for key in reversed(keys)))
+        store.write({keys[0]: b"longer", keys[300]: b""})
+        assert store.read_joined(keys) == store.read(keys)
+
+
+def test_values_too_long_to_be_joined_are_read_one_by_one(tmp_path):
+    with SQLiteStore(tmp_path / "cache.db") as store:
+        store.write({"a/1": bytes(700), "a/2": bytes(700)})
+        store._database.run(
+            lambda connection: connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1000)
+        )
+        assert store.read_joined(["a/1", "a/2"]) == [bytes(700), bytes(700)]

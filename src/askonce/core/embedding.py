@@ -11,7 +11,7 @@ from askonce.core import codecs, entry, policy, vectors
 from askonce.core.flight import Flight, Flights
 from askonce.core.flow import Call, Claim, Pause, Read, Release, Step, Tell, Wait, Write
 from askonce.core.keys import Subject, utf8_each
-from askonce.core.table import Table, cut
+from askonce.core.table import Table, cut, is_run
 from askonce.core.vectors import Indices, Vectors
 from askonce.errors import AnswerError, InputTypeError
 from askonce.events import Event
@@ -49,7 +49,7 @@ class Inputs:
         refuse_one_string(texts)
         try:
             texts = list(texts)
-            digests = subject.digests(utf8_each(texts))
+            digests = _digests(texts, subject)
         except TypeError:
             raise _not_strings(texts) from None
         return cls._of_digests(digests, texts, subject, name_keys)
@@ -91,6 +91,13 @@ class Inputs:
             positions=positions,
             spare_keys=own if name_keys else None,
         )
+
+
+def _digests(texts: list[str], subject: Subject) -> list[bytes]:
+    try:
+        return subject.digests(map(str.encode, texts))
+    except UnicodeEncodeError:  # lone surrogates; to allow for them costs the others time
+        return subject.digests(utf8_each(texts))
 
 
 def _distinct(keys: list[str], spare_keys: list[str]) -> list[str]:
@@ -203,7 +210,7 @@ def _look_up(
     rest = places
     while len(rest):
         window, rest = np.split(rest, [table.rows_in(_WINDOW)])
-        blobs = yield Read([inputs.keys[place] for place in window.tolist()], joined=True)
+        blobs = yield Read(_at(window, inputs.keys), joined=True)
         foreign = table.put(window, blobs)
         if foreign.size and inputs.spare_keys is not None:
             _give_way(foreign, inputs)
@@ -275,6 +282,12 @@ def _ask(
     if patient:
         yield Release(granted)
     return set(flight.keys).difference(granted)
+
+
+def _at(places: Indices, keys: list[str]) -> list[str]:
+    if is_run(places):
+        return keys[places[0] : places[-1] + 1]
+    return [keys[place] for place in places.tolist()]
 
 
 def _places(wanted: Mapping[str, int], keys: Sequence[str]) -> Indices:

@@ -107,7 +107,7 @@ class Table:
         if length != self._dimensions:
             return False
         self._make_room(vectors.dtype)
-        where = slice(indices[0], indices[-1] + 1) if _is_run(indices) else indices
+        where = slice(indices[0], indices[-1] + 1) if is_run(indices) else indices
         if isinstance(where, slice):
             copy(self._rows[where], vectors)
         else:
@@ -144,7 +144,7 @@ class Table:
         self._copier.finish()
         if not len(positions):
             return np.empty((0, self._dimensions or 0), np.float32)
-        if len(positions) == len(self._rows) and _is_run(positions):
+        if len(positions) == len(self._rows) and is_run(positions):
             return self._rows
         return np.take(self._rows, positions, axis=0)
 
@@ -209,6 +209,6 @@ def _rows_of_bytes(block: bytes, count: int) -> NDArray[np.uint8]:
     return np.frombuffer(block, np.uint8).reshape(count, -1)
 
 
-def _is_run(indices: Indices) -> bool:
+def is_run(indices: Indices) -> bool:
     """Tell whether each index is the one before plus one."""
     return bool((indices[1:] - indices[:-1] == 1).all())

@@ -87,8 +87,8 @@ class LMDBStore(Store):
         return values
 
     def read_joined(self, keys: Sequence[str]) -> bytes | list[bytes | None]:
-        encoded = list(utf8_each(keys))
-        if not _all_fit(encoded):
+        encoded = _encoded(keys)
+        if not encoded or min(encoded) < _FIRST_KEY:
             return self.read(keys)
         values = self._with(functools.partial(_read_joined, keys=encoded))
         self._touch(encoded, values)
@@ -216,6 +216,13 @@ class LMDBStore(Store):
             return self._environment.use(work)
         except lmdb.Error as error:
             raise StoreError(f"{self.path}: {explain(error)}") from error
+
+
+def _encoded(keys: Sequence[str]) -> list[bytes]:
+    try:
+        return list(map(str.encode, keys))
+    except UnicodeEncodeError:  # lone surrogates; to allow for them costs the others time
+        return list(utf8_each(keys))
 
 
 def _read(environment: Any, keys: Sequence[bytes]) -> list[bytes | None]:

@@ -14,6 +14,7 @@ from askonce.core.entry import NEVER
 from askonce.core.finding import Finding
 from askonce.core.lease import Leases
 from askonce.core.store import Store
+from askonce.core.table import cut
 from askonce.errors import StoreError
 from askonce.stores import Location
 from askonce.stores.database import LOG_BYTES, Database, create, persist, write
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 FORMAT = 1
 _READ_AT_ONCE = 500
+_JOIN_AT_ONCE = 250
 PAGE_SIZE = 32768
 """Vectors of 1,536 float32 fit five to a page of this size; smaller pages waste a quarter."""
 
@@ -52,6 +54,12 @@ _READ = (
     "FROM wanted CROSS JOIN askonce_entries ON key = wanted_key"
 )
 """Places cost less than keys on their way back, and `IN` would sort the keys first."""
+_READ_JOINED = (
+    "WITH wanted (wanted_key) AS (VALUES {}) SELECT count(*), min(length(value)), "
+    "max(length(value)), CAST(group_concat(value, '') AS BLOB) "
+    "FROM wanted CROSS JOIN askonce_entries ON key = wanted_key"
+)
+"""One row with all the values costs a third less than a row for each, up to 2 KB a value."""
 _READ_ONE = "SELECT value FROM askonce_entries WHERE key = ?"
 _WRITE = (
     "INSERT INTO askonce_entries (key, expires, value) VALUES (?, ?, ?) "
@@ -110,7 +118,7 @@ class SQLiteStore(Store):
         return values
 
     def read_joined(self, keys: Sequence[str]) -> bytes | list[bytes | None]:
-        if self._usage is not None:
+        if self._usage is not None or len(keys) == 1:
             return self.read(keys)
         return self._database.run(lambda connection: _read_joined(connection, keys))
 
@@ -221,15 +229,36 @@ def _read(connection: sqlite3.Connection, keys: Sequence[str]) -> list[bytes | N
 
 
 def _read_joined(connection: sqlite3.Connection, keys: Sequence[str]) -> bytes | list[bytes | None]:
-    rows: list[tuple[int, bytes]] = []
-    for start in range(0, len(keys), _READ_AT_ONCE):
-        part = keys[start : start + _READ_AT_ONCE]
-        rows += connection.execute(_reading(len(part), start=start), part)
-    values = [value for _, value in rows]  # in the order of places, as they were wanted
-    if len(values) == len(keys) and len(set(map(len, values))) == 1:
-        return b"".join(values)
-    found = dict(rows)
-    return [found.get(place) for place in range(len(keys))]
+    parts: list[bytes | list[bytes | None]] = []
+    lengths: set[int] = set()
+    for start in range(0, len(keys), _JOIN_AT_ONCE):
+        part = keys[start : start + _JOIN_AT_ONCE]
+        block, length = _read_block(connection, part)
+        parts.append(_read(connection, part) if block is None else block or [None] * len(part))
+        lengths.add(length)
+    if len(lengths) == 1 and all(lengths):
+        return b"".join(part for part in parts if isinstance(part, bytes))
+    values: list[bytes | None] = []
+    for number, found in enumerate(parts):
+        count = len(keys[number * _JOIN_AT_ONCE : (number + 1) * _JOIN_AT_ONCE])
+        values += cut(found, count) if isinstance(found, bytes) else found
+    return values
+
+
+def _read_block(connection: sqlite3.Connection, keys: Sequence[str]) -> tuple[bytes | None, int]:
+    """Read values as one block, and tell their length.
+
+    The block is empty if none is there, and None unless all are, of one length.
+    """
+    try:
+        count, shortest, longest, block = connection.execute(_joining(len(keys)), keys).fetchone()
+    except sqlite3.DataError:  # longer together than SQLite allows
+        return None, 0
+    if not count:
+        return b"", 0
+    # Values are no text: that SQLite joins them byte by byte is seen from the length.
+    whole = count == len(keys) and 0 < shortest == longest and len(block) == count * longest
+    return (block, longest) if whole else (None, 0)
 
 
 def _read_noting(
@@ -247,9 +276,13 @@ def _read_noting(
 
 
 @functools.lru_cache(maxsize=64)
-def _reading(count: int, more: str = "", start: int = 0) -> str:
-    places = range(start, start + count)
-    return _READ.format(",".join(f"({place},?)" for place in places), more)
+def _reading(count: int, more: str = "") -> str:
+    return _READ.format(",".join(f"({place},?)" for place in range(count)), more)
+
+
+@functools.lru_cache(maxsize=64)
+def _joining(count: int) -> str:
+    return _READ_JOINED.format(",".join(["(?)"] * count))
 
 
 def _vacuum(connection: sqlite3.Connection) -> None:
