@@ -317,3 +317,27 @@ def test_texts_whose_names_meet_give_way_to_spare_keys():
 def test_only_lists_of_strings_are_taken(texts):
     with pytest.raises(InputTypeError):
         Inputs.of(texts, SUBJECT)
+
+
+def test_batches_look_only_at_as_many_texts_as_they_take():
+    class Counting(Flights):
+        offered = 0
+
+        def claim(self, keys, *, limit=None):
+            def counted():
+                for key in keys:
+                    self.offered += 1
+                    yield key
+
+            return super().claim(counted(), limit=limit)
+
+    flights = Counting()
+    texts = [str(number) for number in range(3000)]
+    one = talk(texts, terms(flights, batch_size=10))
+    stored: dict[str, bytes] = {}
+    while not one.ended:
+        one.until(steps.Call, stored)
+        if not one.ended:
+            one.answer(vectors_of(one.said.argument))
+    assert one.result.tolist() == vectors_of(texts)
+    assert flights.offered == len(texts)

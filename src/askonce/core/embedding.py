@@ -1,7 +1,7 @@
 """The flow of a cached embedding call, and what it works on."""
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ _WINDOW = 1536 * 1024
 """Bytes of entries read at once: what was read is checked and copied in the processor's cache."""
 
 _POLL = 0.02
+_OFFERED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -162,32 +163,41 @@ def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
     if missing.size:
         yield Tell(Event("miss", len(missing), subject.namespace, subject.model))
     overdue: set[str] = set()
-    elsewhere: set[str] = set()
+    elsewhere = np.zeros(len(keys), bool)
     waited = 0.0
     while (missing := table.missing()).size:
-        wanted = {keys[index]: index for index in missing.tolist()}
-        here = [key for key in wanted if key not in elsewhere]
-        if not here:
+        here = missing[~elsewhere[missing]]
+        if not here.size:
             yield Pause(_POLL)
             waited += _POLL
-            elsewhere.clear()
+            elsewhere[:] = False
             continue
-        flight = terms.flights.claim(here, limit=terms.batch_size)
+        wanted: dict[str, int] = {}
+        flight = terms.flights.claim(_offered(here, keys, wanted), limit=terms.batch_size)
         if flight is None:
-            for other in terms.flights.under_way(here):
+            for other in terms.flights.under_way(wanted):
                 landed = yield Wait(other, terms.wait)
                 if landed is None:
                     overdue.update(other.keys)
                 else:
                     brought = [key for key in other.keys if key in wanted and key in landed]
                     table.put(_places(wanted, brought), [landed[key] for key in brought])
-            if not overdue.intersection(here):
+            late = [key for key in wanted if key in overdue][: terms.batch_size]
+            if not late:
                 continue
-            late = [key for key in here if key in overdue][: terms.batch_size]
             flight = terms.flights.take_over(late)
         patient = waited < terms.wait and overdue.isdisjoint(flight.keys)
-        elsewhere |= yield from _ask(flight, wanted, inputs, table, terms, patient=patient)
+        refused = yield from _ask(flight, wanted, inputs, table, terms, patient=patient)
+        elsewhere[_places(wanted, refused)] = True
     return table.take(inputs.positions)
+
+
+def _offered(places: Indices, keys: Sequence[str], wanted: dict[str, int]) -> Iterator[str]:
+    """Give keys as long as more are taken, and note what they are wanted for."""
+    for start in range(0, len(places), _OFFERED_AT_ONCE):
+        for place in places[start : start + _OFFERED_AT_ONCE].tolist():
+            wanted[keys[place]] = place
+            yield keys[place]
 
 
 def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Table]:
@@ -241,7 +251,7 @@ def _ask(
     terms: Terms,
     *,
     patient: bool,
-) -> Generator[Step, Any, set[str]]:
+) -> Generator[Step, Any, list[str]]:
     """Lead one flight: claim, look again, ask for what is still missing, store it, land.
 
     Gives back the keys that another process is asking for; an impatient caller asks for all.
@@ -281,7 +291,7 @@ def _ask(
         terms.flights.land(flight, brought)
     if patient:
         yield Release(granted)
-    return set(flight.keys).difference(granted)
+    return list(set(flight.keys).difference(granted))
 
 
 def _at(places: Indices, keys: list[str]) -> list[str]:
