@@ -196,8 +196,9 @@ def _offered(places: Indices, keys: Sequence[str], wanted: dict[str, int]) -> It
     """Give keys as long as more are taken, and note what they are wanted for."""
     for start in range(0, len(places), _OFFERED_AT_ONCE):
         for place in places[start : start + _OFFERED_AT_ONCE].tolist():
-            wanted[keys[place]] = place
-            yield keys[place]
+            key: str = keys[place]
+            wanted[key] = place
+            yield key
 
 
 def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Table]:

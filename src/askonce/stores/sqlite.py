@@ -234,7 +234,7 @@ def _read_joined(connection: sqlite3.Connection, keys: Sequence[str]) -> bytes |
     for start in range(0, len(keys), _JOIN_AT_ONCE):
         part = keys[start : start + _JOIN_AT_ONCE]
         block, length = _read_block(connection, part)
-        parts.append(_read(connection, part) if block is None else block or [None] * len(part))
+        parts.append(_read(connection, part) if block is None else block)
         lengths.add(length)
     if len(lengths) == 1 and all(lengths):
         return b"".join(part for part in parts if isinstance(part, bytes))
@@ -245,17 +245,19 @@ def _read_joined(connection: sqlite3.Connection, keys: Sequence[str]) -> bytes |
     return values
 
 
-def _read_block(connection: sqlite3.Connection, keys: Sequence[str]) -> tuple[bytes | None, int]:
+def _read_block(
+    connection: sqlite3.Connection, keys: Sequence[str]
+) -> tuple[bytes | list[bytes | None] | None, int]:
     """Read values as one block, and tell their length.
 
-    The block is empty if none is there, and None unless all are, of one length.
+    The block is a list if none is there, and None unless all are, of one length.
     """
     try:
         count, shortest, longest, block = connection.execute(_joining(len(keys)), keys).fetchone()
     except sqlite3.DataError:  # longer together than SQLite allows
         return None, 0
     if not count:
-        return b"", 0
+        return [None] * len(keys), 0
     # Values are no text: that SQLite joins them byte by byte is seen from the length.
     whole = count == len(keys) and 0 < shortest == longest and len(block) == count * longest
     return (block, longest) if whole else (None, 0)
