@@ -195,10 +195,10 @@ def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
 def _offered(places: Indices, keys: Sequence[str], wanted: dict[str, int]) -> Iterator[str]:
     """Give keys as long as more are taken, and note what they are wanted for."""
     for start in range(0, len(places), _OFFERED_AT_ONCE):
-        for place in places[start : start + _OFFERED_AT_ONCE].tolist():
-            key: str = keys[place]
-            wanted[key] = place
-            yield key
+        some: list[int] = places[start : start + _OFFERED_AT_ONCE].tolist()
+        for place in some:
+            wanted[keys[place]] = place
+            yield keys[place]
 
 
 def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Table]:

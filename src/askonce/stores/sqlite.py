@@ -257,7 +257,8 @@ def _read_block(
     except sqlite3.DataError:  # longer together than SQLite allows
         return None, 0
     if not count:
-        return [None] * len(keys), 0
+        nothing: list[bytes | None] = [None] * len(keys)
+        return nothing, 0
     # Values are no text: that SQLite joins them byte by byte is seen from the length.
     whole = count == len(keys) and 0 < shortest == longest and len(block) == count * longest
     return (block, longest) if whole else (None, 0)
