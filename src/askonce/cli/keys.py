@@ -119,8 +119,10 @@ def _end(text: str, now: float) -> float:
     age = _AGE.fullmatch(text)
     try:
         if age:
-            ends = datetime.fromtimestamp(now, UTC)
-            return (ends + timedelta(seconds=float(age[1]) * _UNITS[age[2]])).timestamp()
+            seconds = float(age[1]) * _UNITS[age[2]]
+            # A date must be able to hold it, but would round it, too.
+            _ = datetime.fromtimestamp(now, UTC) + timedelta(seconds=seconds)
+            return now + seconds
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
         return (day + timedelta(days=1)).timestamp()
     except (ValueError, OverflowError):
