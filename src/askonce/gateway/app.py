@@ -1,6 +1,7 @@
 """The gateway as an ASGI application."""
 
 import asyncio
+import gc
 import hmac
 import json
 import logging
@@ -103,6 +104,9 @@ class Gateway:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         self._listen()
+        # What is there now stays: to look through it again and again would hold up requests.
+        gc.collect()
+        gc.freeze()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.stop()

@@ -59,7 +59,10 @@ class Client:
 
     async def peek(self) -> bytes | None:
         """Give the body if it has come at once; it can be read again. Raises as `body` does."""
-        message = self._first = await self._next()
+        message = self._first = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.is_gone = True
+            raise GoneError
         return None if message.get("more_body") else message.get("body", b"")
 
     async def body(self) -> bytes:

@@ -13,6 +13,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from askonce.gateway.config import Server
 
 _LOOK_EVERY: Final = 1.0
+_STOPS: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+"""How the parser tells that it reads no further."""
 _OF_UPGRADES: Final = frozenset({b"upgrade", b"http2-settings"})
 
 
@@ -59,7 +61,10 @@ class BoundedProtocol(HttpToolsProtocol):
             # Also what is no head yet, an empty line, must become one in time.
             self._head, self._first, self._head_since = len(data), 0, self.loop.time()
         self._unset_keepalive_if_required()
-        self._feed(data)
+        try:
+            self.parser.feed_data(data)
+        except _STOPS as error:
+            self._mend(data, error)
         most = self.limits.max_header_bytes
         if self._is_refused or (self._head_since and self._head - self._first > most):
             if not self.transport.is_closing():
@@ -67,15 +72,13 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._idle - len(data) > most:
             self.transport.abort()
 
-    def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
+    def _mend(self, data: bytes, error: Exception) -> None:
+        """Go on after the parser has stopped, or refuse what it could not read."""
+        if isinstance(error, httptools.HttpParserUpgrade):
             # What follows the head was not read, for it could be of another protocol.
-            self._stay(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            if not self.transport.is_closing():
-                self.send_400_response("Invalid HTTP request received.")
+            self._stay(data[error.args[0] :])
+        elif not self.transport.is_closing():
+            self.send_400_response("Invalid HTTP request received.")
 
     def _stay(self, rest: bytes) -> None:
         """Go on with HTTP/1.1, as a server may; Java's client asks for another with each first."""
@@ -94,7 +97,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         # As the server has it: what comes after a request that closes is not even looked at.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._feed(b"\r\n".join([*head, b"", rest]))
+        whole = b"\r\n".join([*head, b"", rest])
+        try:
+            self.parser.feed_data(whole)
+        except _STOPS as error:
+            self._mend(whole, error)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -103,8 +110,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers, which come after the body, are none of the headers.
-        if self._head_since:
-            super().on_header(name, value)
+        if not self._head_since:
+            return
+        # As the server has it, whose own method would cost each header a call more.
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._head > self.limits.max_header_bytes:
