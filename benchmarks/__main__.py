@@ -11,7 +11,7 @@ from benchmarks import report
 from benchmarks.frame import run
 from benchmarks.machine import machine_lines
 
-NAMES = "bulk chat codecs embeddings faults gateway growth langchain stores".split()
+NAMES = "bulk chat codecs copy embeddings faults gateway growth langchain stores".split()
 PROGRAMS = ("fuzz", "soak")
 """These have no contests, and options of their own."""
 
