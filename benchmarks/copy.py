@@ -5,8 +5,9 @@ the command in a process of its own, each time into an empty store:
 
 - **Copied**: undisturbed; the time includes the start of the process.
 - **Killed and resumed**: killed by SIGKILL at a moment drawn at random from the first half of the
-  time that the undisturbed copy took (sooner if it is done by then), and run again. The benchmark fails unless then as many entries
-  are there as in the first store, and all keys and bytes are the same, by their BLAKE2b digest.
+  time that the undisturbed copy took (sooner if it is done by then), and run again. The benchmark
+  fails unless then as many entries are there as in the first store, and all keys and bytes are the
+  same, by their BLAKE2b digest.
 
 The servers are real ones on this machine and share its cores with the command: Redis 8, Postgres 18,
 and moto for S3, which is written in Python. Nothing is forced to the disk of Postgres.
