@@ -135,8 +135,12 @@ def test_without_a_near_tier_a_call_costs_no_more_than_a_miss(server, proxy, fau
             assert time.monotonic() < deadline
             assert right(cache.embed(DURING), DURING)
             time.sleep(0.02)
-        model.asked.clear()
-        cache.embed(DURING)
-        cache.embed(DURING)
-        assert len(model.asked) <= len(DURING)
+        # Right after it is back, a look-up may still take longer than it is given.
+        while True:
+            model.asked.clear()
+            cache.embed(DURING)
+            cache.embed(DURING)
+            if len(model.asked) <= len(DURING):
+                break
+            assert time.monotonic() < deadline
     assert "store_back" in {event.kind for event in told}
