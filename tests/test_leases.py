@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -97,6 +98,52 @@ async def test_a_cancelled_claim_is_let_go(pair):
             return
         await asyncio.sleep(0.01)
     pytest.fail("the key stayed claimed")
+
+
+def test_a_claim_that_is_granted_after_its_event_loop_ended_is_let_go(pair):
+    one, other = map(leases, pair)
+    began, go_on = threading.Event(), threading.Event()
+    take = one.take
+
+    def slow(*arguments):
+        began.set()
+        assert go_on.wait(30)
+        return take(*arguments)
+
+    async def give_up():
+        claiming = asyncio.ensure_future(one.aclaim(["a"]))
+        while not began.is_set():
+            await asyncio.sleep(0.001)
+        claiming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await claiming
+
+    one.take = slow
+    with asyncio.Runner() as runner:
+        runner.run(give_up())
+        go_on.set()
+    assert other.claim(["a"]) == ["a"]
+
+
+def test_a_release_that_nobody_waits_for_is_carried_out(pair):
+    one, other = map(leases, pair)
+    one.claim(["a"])
+    busy = threading.Event()
+
+    async def give_up():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        waiting = loop.run_in_executor(None, busy.wait, 30)
+        releasing = asyncio.ensure_future(one.arelease(["a"]))
+        await asyncio.sleep(0)
+        releasing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await releasing
+        busy.set()
+        await waiting
+
+    asyncio.run(give_up())
+    assert other.claim(["a"]) == ["a"]
 
 
 def test_the_slow_keep_their_lease_by_themselves(pair):

@@ -11,6 +11,7 @@ import secrets
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 
 from askonce.core import fork
 
@@ -88,16 +89,31 @@ class Leases(ABC):
 
     async def aclaim(self, keys: Sequence[str]) -> list[str]:
         """Claim without blocking the event loop."""
-        claiming = asyncio.ensure_future(asyncio.to_thread(self.claim, keys))
+        wanted: Future[None] = Future()
+        granted: list[str] = []
+
+        def claim() -> None:
+            granted.extend(self.claim(keys))
+            if not wanted.set_running_or_notify_cancel():
+                self._let_go(granted)
+
         try:
-            return await asyncio.shield(claiming)
+            await asyncio.to_thread(claim)
         except asyncio.CancelledError:
-            claiming.add_done_callback(self._release_unwanted)
+            # The thread lets go by itself: the loop may have ended before the claim is granted.
+            if not wanted.cancel():
+                asyncio.get_running_loop().run_in_executor(None, self._let_go, granted)
             raise
+        return granted
 
     async def arelease(self, keys: Iterable[str]) -> None:
-        """Release without blocking the event loop."""
-        await asyncio.to_thread(self.release, keys)
+        """Release without blocking the event loop; also if nobody waits for it to end."""
+        loop = asyncio.get_running_loop()
+        await asyncio.shield(loop.run_in_executor(None, self.release, keys))
+
+    def _let_go(self, keys: Iterable[str]) -> None:
+        with contextlib.suppress(Exception):
+            self.release(keys)
 
     def _drop_released(self, renewed: Sequence[str]) -> None:
         """Drop what was released while it was being renewed, which may have revived it."""
@@ -105,11 +121,6 @@ class Leases(ABC):
             released = [key for key in renewed if key not in self._held]
         if released:
             self.drop(released, self._holder)
-
-    def _release_unwanted(self, claiming: "asyncio.Future[list[str]]") -> None:
-        if not claiming.cancelled() and claiming.exception() is None:
-            with contextlib.suppress(Exception):
-                self.release(claiming.result())
 
     def _keep(self, over: threading.Event) -> None:
         """Renew what is held, time and again, until nothing is."""
