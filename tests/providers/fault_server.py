@@ -48,6 +48,14 @@ class Say:
     body: bytes
 
 
+@dataclass
+class Together:
+    """Act like this, but not before so many requests have come."""
+
+    count: int
+    action: Refuse
+
+
 class Hang:
     """Never answer."""
 
@@ -56,7 +64,7 @@ class Break:
     """Close the connection in the middle of the answer."""
 
 
-Action = Refuse | Change | Say | type[Hang] | type[Break] | None
+Action = Refuse | Change | Say | Together | type[Hang] | type[Break] | None
 
 
 class FaultServer(ThreadingHTTPServer):
@@ -76,7 +84,7 @@ class FaultServer(ThreadingHTTPServer):
         self.under_way = 0
         self.most_under_way = 0
         self.over = threading.Event()
-        self.lock = threading.Lock()
+        self.lock = threading.Condition()
 
     @property
     def inputs(self) -> list[list[str]]:
@@ -96,6 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             self.server.bodies.append(body)
+            self.server.lock.notify_all()
             self.server.headers.append({n.lower(): v for n, v in self.headers.items()})
             self.server.paths.append(self.path)
             self.server.under_way += 1
@@ -122,6 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, json.dumps(answer if changed is None else changed).encode())
             case Say(content):
                 self._send(200, content)
+            case Together(count, action):
+                with self.server.lock:
+                    self.server.lock.wait_for(lambda: len(self.server.bodies) >= count, 30)
+                self._act(action, body)
             case _ if action is Hang:
                 self.server.over.wait(30)
                 self.close_connection = True

@@ -15,6 +15,7 @@ from tests.providers.fault_server import (
     Hang,
     Refuse,
     Say,
+    Together,
     vector_of,
     vectors_of,
 )
@@ -284,7 +285,9 @@ class TestTrying:
                 np.testing.assert_array_equal(outcome, vector_of(f"text {index}"))
 
     def test_an_error_of_one_batch_ends_the_waits_of_the_others(self, make, ask, server):
-        server.script = [Refuse(429, headers={"Retry-After": "200"}), Refuse(401)]
+        # The first refusal alone would hold the second request back.
+        slow_down = Together(2, Refuse(429, headers={"Retry-After": "200"}))
+        server.script = [slow_down, Refuse(401)]
         with pytest.raises(openai.APIStatusError):
             ask(make(max_inputs=1, concurrency=2, max_wait=300.0), ["a", "b"])
         assert len(server.bodies) == 2
