@@ -19,7 +19,8 @@ from tests.gateway.in_process import InProcess, seeded, settled
 from tests.gateway.raw import talk
 from tests.gateway.running import configured, gateway
 from tests.http import server as servers
-from tests.servers.redis import PROGRAMS, RedisServer, free_port
+from tests.servers.ports import free_port
+from tests.servers.redis import PROGRAMS, RedisServer
 
 CHAT, VECTORS = "/v1/chat/completions", "/v1/embeddings"
 HTTP = httpx2.Client(trust_env=False, verify=False, limits=httpx2.Limits(max_connections=None))

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers.postgres import PostgresServer, free_port
+from tests.servers.ports import free_port
+from tests.servers.postgres import PostgresServer
 
 _NO_ENCRYPTION = {80877103, 80877104}  # the codes that ask for TLS and for GSSAPI
 

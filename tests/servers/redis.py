@@ -6,7 +6,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
+
+from tests.servers.ports import free_port
 
 Give = Callable[[str], "RedisServer | RedisCluster"]
 
@@ -55,12 +56,6 @@ def programs() -> dict[str, pathlib.Path]:
 
 PROGRAMS = programs()
 SERVERS = [*PROGRAMS, "cluster"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class RedisServer:

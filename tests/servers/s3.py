@@ -6,7 +6,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
+from tests.servers.ports import free_port
 
 _PATIENCE = 60
 _SIGNED = {
@@ -29,9 +30,7 @@ class S3Server:
     def __init__(self) -> None:
         program = pathlib.Path(sys.executable).with_name("moto_server")
         assert program.exists(), "install moto[s3,server]: these tests need the server in it"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [program, "-H", "127.0.0.1", "-p", str(self.port)],

@@ -15,15 +15,8 @@ from askonce import StoreError
 from askonce.errors import StoreRefusedError
 from askonce.stores.postgres import PostgresStore
 from askonce.stores.postgres_link import Limits, Patience, Statement
-from tests.servers.postgres import (
-    PATIENT,
-    PostgresServer,
-    binaries,
-    free_port,
-    postgres,
-    running,
-    table,
-)
+from tests.servers.ports import free_port
+from tests.servers.postgres import PATIENT, PostgresServer, binaries, postgres, running, table
 
 __all__ = ["postgres", "table"]
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import socket
 
 import pytest
 import redis
 
 from askonce import StoreError
+from tests.servers.ports import free_port
 from tests.servers.proxy import Authority, Proxy
 from tests.servers.redis import Watched, give_redis
 from tests.stores.redis_asking import BRISK, PATIENT, each_verb, in_both_colours, unguarded
@@ -37,8 +37,7 @@ def test_a_server_that_is_no_cluster_says_what_to_write(redis8):
 
 
 def test_any_node_leads_to_the_others(cluster):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = taken.getsockname()[1]
+    nobody = free_port()
     url = f"redis+cluster://127.0.0.1:{nobody},127.0.0.1:{cluster.nodes[2].port}{PATIENT}"
     keys = [f"a/{number}" for number in range(100)]
     with unguarded(url) as store:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import http.server
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import pytest
 
 from askonce import StoreError
 from askonce.errors import StoreRefusedError
+from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
 from tests.servers.redis import give_redis, running
 from tests.stores.redis_asking import BRISK, PATIENT, each_verb, in_both_colours, unguarded, until
@@ -96,8 +96,7 @@ def test_what_answers_is_no_redis():
 
 @pytest.mark.parametrize("scheme", ["redis", "valkey", "redis+cluster"])
 def test_nobody_at_the_port(scheme):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     each_verb(f"{scheme}://user:secret@127.0.0.1:{port}{BRISK}", "whether it runs")
     each_verb(f"redis+sentinel://:secret@127.0.0.1:{port}/service{BRISK}", "whether it runs")
 
