@@ -16,7 +16,8 @@ from askonce import InputError, StoreError, upkeep
 from askonce.core import entry
 from askonce.errors import InputTypeError, MissingExtraError
 from askonce.gateway import api_keys
-from askonce.gateway.api_keys import PREFIX, ApiKey, KeyRing, default_keys_url
+from askonce.gateway.api_keys import PREFIX, ApiKey, KeyRing
+from askonce.gateway.places import default_keys_url
 from askonce.stores.memory import MemoryStore
 from tests.alone import alone
 from tests.stores.faults import Faulty

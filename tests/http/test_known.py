@@ -1,16 +1,19 @@
 """Requests that are known: what they answer at once is what the flow answers."""
 
 import dataclasses
+import json
 import time
 
 import pytest
 
 from askonce.core import entry
 from askonce.http import HTTPCache, passing
+from askonce.http.answer import Answer
 from askonce.http.flows import Found
 from askonce.http.known import known
 from askonce.stores.memory import MemoryStore
 from tests.http.askers import body
+from tests.http.server import completion
 from tests.stores.faults import Faulty
 
 URL = "https://api.example.com/v1/chat/completions"
@@ -33,11 +36,9 @@ def understood(cache, stream=False, **headers):
     return cache.understand(passing.origin_of(request), request.content)
 
 
-def keep(cache, exchange, ttl=float("inf"), tags=(), created=None):
+def keep(cache, exchange, ttl=float("inf"), tags=(), created=None, text="Hi"):
     """Keep an answer as a provider gave it."""
-    from askonce.http.answer import Answer
-
-    content = b'{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}'
+    content = json.dumps(completion(text)).encode()
     now = time.time() if created is None else created
     answer = Answer("body", content, now, now + ttl, {"x-request-id": "r"}, dict.fromkeys(tags, "e"))
     cache.store.write({exchange.question.key: answer.pack(exchange.question.binding)})
@@ -130,3 +131,10 @@ def test_a_slow_store_is_left_to_threads_for_a_while(cache, store, monkeypatch):
     clock = iter([100.0, 100.5, 100.9, 102.0, 102.0])
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     assert [found.reply() is not None for _ in range(3)] == [True, False, True]
+
+
+@pytest.mark.parametrize(("length", "is_held"), [(100, True), (30_000, True), (40_000, False)])
+def test_only_short_answers_are_held_in_memory(cache, length, is_held):
+    exchange = understood(cache)
+    keep(cache, exchange, text="x" * length)
+    assert (known(cache, exchange).reply() is not None) == is_held

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from askonce.cli.places import open_existing
 from askonce.errors import InputError
-from askonce.gateway.api_keys import ApiKey, KeyRing, default_keys_url
+from askonce.gateway.api_keys import ApiKey, KeyRing
+from askonce.gateway.places import default_keys_url
 from askonce.stores import open_store, patient
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

@@ -4,12 +4,9 @@ import asyncio
 import hmac
 import secrets
 import threading
-import urllib.parse
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from askonce.core import fork
 from askonce.core.entry import NEVER
@@ -17,9 +14,8 @@ from askonce.core.keys import RESERVED
 from askonce.core.store import Store
 from askonce.errors import InputError, InputTypeError, StoreUnavailableError
 from askonce.gateway.key_records import ApiKey, Record, decode, digest_of, encode, id_of
-from askonce.providers.extras import import_extra
 
-__all__ = ["ApiKey", "KeyRing", "default_keys_url"]
+__all__ = ["ApiKey", "KeyRing"]
 
 PREFIX = f"{RESERVED}gateway/key/"
 TRUSTED_WITHOUT_STORE = 60.0
@@ -217,16 +213,6 @@ class KeyRing:
                 number = name.removeprefix(PREFIX)
                 if value is not None:
                     yield number, decode(number, value)
-
-
-def default_keys_url() -> str:
-    """Give the store of keys where none is named. Raises MissingExtraError.
-
-    It is apart from every cache, so that eviction, prune and clear never touch it.
-    """
-    platformdirs: Any = import_extra("platformdirs", "gateway", "the default store of keys")
-    path = Path(platformdirs.user_data_path("askonce", appauthor=False)) / "keys.db"
-    return f"sqlite:///{urllib.parse.quote(str(path))}"
 
 
 def _the_one(name: str, found: list[Record]) -> Record:

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -67,8 +67,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Open what the configuration names."""
-        self._state = State(self._load(), self._metrics)
-        await self._state.open()
+        self._state = await self._opened()
 
     async def reload(self) -> None:
         """Go on under a new configuration; requests under way end under the old one.
@@ -76,18 +75,24 @@ class Gateway:
         A configuration that cannot be used is told, and changes nothing.
         """
         try:
-            config = self._load()
-            fresh = State(config, self._metrics)
-            await fresh.open()
-        except AskonceError as error:
+            fresh = await self._opened(self._state)
+        except (AskonceError, OSError) as error:
             _log.error("the configuration is not changed: %s", error)
             return
         old, self._state = self._state, fresh
         _log.info("the configuration was read anew")
         if old is not None:
-            retiring = asyncio.ensure_future(old.retire())
-            self._retiring.add(retiring)
-            retiring.add_done_callback(self._retiring.discard)
+            fresh.take_over(old)
+            self._see_to(old.retire())
+
+    async def _opened(self, before: State | None = None) -> State:
+        state = State(self._load(), self._metrics, before)
+        try:
+            await state.open()
+        except BaseException:
+            await state.aclose()
+            raise
+        return state
 
     async def stop(self) -> None:
         """Close what was opened."""
@@ -116,9 +121,12 @@ class Gateway:
         if not hasattr(signal, "SIGHUP"):
             return
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(
-            signal.SIGHUP, lambda: self._retiring.add(asyncio.ensure_future(self.reload()))
-        )
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._see_to(self.reload()))
+
+    def _see_to(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()

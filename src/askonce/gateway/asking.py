@@ -6,12 +6,14 @@ from typing import Any, Final, assert_never
 
 import httpx2
 
+from askonce.gateway import billing
 from askonce.gateway.billing import Bill
 from askonce.gateway.client import Client
 from askonce.gateway.state import State
 from askonce.gateway.upstreams import Way
 from askonce.http import HTTPCache
 from askonce.http.identity import Origin
+from askonce.http.passing import is_events
 from askonce.http.steps import Answering, Close, Drain, Send, Wish
 from askonce.http.transport_classes import adrain, asend
 from askonce.observe.prometheus import UpstreamError
@@ -57,7 +59,7 @@ class Asking:
         if not isinstance(wish, Send):
             return await _look_after(wish)
         self._keys = wish.keys
-        response = await self._ask(wish.content)
+        response = await self._ask(wish.content, self._bill)
         if self._digest:
             if response.status_code == httpx2.codes.OK:
                 await self._state.acceptance.accept(self._digest)
@@ -66,16 +68,31 @@ class Asking:
         return response
 
     def in_background(self, steps: Answering) -> None:
-        """Carry out a flow that nobody waits for."""
+        """Carry out a flow that nobody waits for; the key that gave the occasion pays for it."""
+        bill = None if self._bill is None else Bill(self._bill.key, self._bill.model)
+        read = sent = 0
+        streamed = False
 
         async def call(wish: Wish) -> Any:
+            nonlocal read, sent, streamed
             if isinstance(wish, Send):
-                return await self._ask(wish.content)
-            return await _look_after(wish)
+                read += len(wish.content)
+                response = await self._ask(wish.content, bill)
+                streamed = is_events(response.headers)
+                return response
+            outcome = await _look_after(wish)
+            if isinstance(wish, Drain):
+                sent += sum(map(len, outcome))
+            return outcome
 
         async def refresh() -> None:
             async with self._state.in_use():
-                await self._cache.arun(steps, call)
+                billing.current.set(bill)
+                try:
+                    await self._cache.arun(steps, call)
+                finally:
+                    if bill is not None:
+                        self._state.settle(bill, read=read, sent=sent, streamed=streamed)
 
         task = asyncio.ensure_future(refresh())
         _background.add(task)
@@ -92,9 +109,9 @@ class Asking:
         else:
             self._cancel()
 
-    async def _ask(self, content: bytes) -> Any:
-        if self._bill is not None:
-            self._bill.asked = True
+    async def _ask(self, content: bytes, bill: Bill | None) -> Any:
+        if bill is not None:
+            bill.asked = True
         way = self._way
         request = way.request(self._origin, self._client.headers, content, of_cache=True)
         response = await asend(httpx2, way.transport, request)

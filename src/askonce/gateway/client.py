@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from askonce.gateway.config import Server
 from askonce.gateway.refusals import RefusedError
 from askonce.gateway.remembering import Asked
+
+_EVENT_STREAM: Final = b"text/event-stream"
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -66,7 +68,7 @@ class Client:
         return None if message.get("more_body") else message.get("body", b"")
 
     async def body(self) -> bytes:
-        """Read the whole body. Raises RefusedError for one too long or too slow, GoneError."""
+        """Read the whole body. Raises RefusedError for one too long, GoneError."""
         message = await self._next()
         if not message.get("more_body"):
             content: bytes = message.get("body", b"")
@@ -128,9 +130,9 @@ class Client:
     async def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Send the head of the answer."""
         self.status = status
-        self.is_events = (b"content-type", b"text/event-stream") in [
-            (name, value[:17]) for name, value in headers
-        ]
+        self.is_events = any(
+            name == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in headers
+        )
         await self._out({"type": "http.response.start", "status": status, "headers": headers})
 
     async def give(self, chunk: bytes, *, more: bool) -> None:
@@ -160,6 +162,7 @@ class Client:
             for place, chunk in enumerate(chunks):
                 self.sent += len(chunk)
                 more = place < last
+                self.has_ended = not more
                 await send({"type": "http.response.body", "body": chunk, "more_body": more})
         except OSError:
             self.is_gone = True

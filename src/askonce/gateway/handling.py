@@ -38,6 +38,8 @@ from askonce.wire import parse_body
 _LIBRARY: Final = libraries.find("httpx2")
 _STREAMS: Final = streams(_LIBRARY)
 
+_FIRST_ERROR: Final = 400
+
 
 @dataclass(slots=True)
 class Reply:
@@ -272,14 +274,8 @@ class Handling:
         status = dict(headers).get(b"cache-status", b"")
         if self.outcome == "error":
             self.outcome = _outcome(status.decode("latin-1"))
-        await self._client.begin(reply.status_code, headers)
         self.first_byte = time.perf_counter()
-        last = b""
-        for chunk in reply.chunks:
-            if last:
-                await self._client.give(last, more=True)
-            last = chunk
-        await self._client.give(last, more=False)
+        await self._client.reply(reply.status_code, headers, list(reply.chunks) or [b""])
 
     async def _stream(self, response: Any, *, of_cache: bool) -> None:
         """Send a response on, each piece when it comes."""
@@ -329,17 +325,11 @@ class Handling:
         self._state.metrics.upstream_error(route=self.route, reason=reason_of(error))
 
     def _settle(self) -> None:
-        bill, key, access = self.bill, self.key, self._state.access
-        if bill is None or key is None or access is None or self._client.status >= 400:
-            return
-        dollars = self._state.prices.settle(
-            bill,
-            read=len(self._content),
-            sent=self._client.sent,
-            streamed=self._client.is_events,
-        )
-        if dollars:
-            access.ledger.note_spent(key, dollars, now=time.time())
+        client = self._client
+        if self.bill is not None and client.status < _FIRST_ERROR:
+            self._state.settle(
+                self.bill, read=len(self._content), sent=client.sent, streamed=client.is_events
+            )
 
 
 def _models_of(content: bytes, path: str) -> tuple[str, ...]:

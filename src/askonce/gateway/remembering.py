@@ -10,8 +10,8 @@ from askonce.observe.prometheus import Metrics
 Asked = tuple[bytes, bytes, bytes, str, tuple[tuple[bytes, bytes], ...]]
 """Path, query, body, the key's identifier and all headers."""
 
-_MOST: Final = 2048
-_LONGEST: Final = 64 << 10
+_MOST: Final = 1024
+_LONGEST: Final = 16 << 10
 
 
 @dataclass(slots=True)
@@ -42,7 +42,9 @@ class Remembered:
 
     def keep(self, asked: Asked, recall: Recall) -> None:
         """Remember a request, unless it is long."""
-        if len(asked[2]) > _LONGEST:
+        path, query, body, _, headers = asked
+        length = len(path) + len(query) + len(body)
+        if length + sum(len(name) + len(value) for name, value in headers) > _LONGEST:
             return
         self._recalls[asked] = recall
         if len(self._recalls) > _MOST:

@@ -22,6 +22,7 @@ _TOLD: Final = "ASKONCE_SERVE"
 """Carries what the command line told to the workers, which are processes of their own."""
 
 _MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
+_METRICS_PREFIX: Final = "askonce-metrics-"
 
 Overrides = Mapping[str, Mapping[str, Any]]
 
@@ -59,18 +60,18 @@ def serve(path: Path | None, overrides: Overrides) -> int:
     os.environ[_TOLD] = json.dumps(
         {"path": str(path.absolute()) if path else None, "overrides": overrides}
     )
-    with tempfile.TemporaryDirectory(prefix="askonce-metrics-") as folder:
-        if server.workers > 1:
+    settings = _settings(server)
+    listening = _listen(server)
+    _announce(config, listening)
+    if server.workers > 1:
+        with tempfile.TemporaryDirectory(prefix=_METRICS_PREFIX) as folder:
             os.environ[_MULTIPROCESS] = folder
-        settings = _settings(server)
-        listening = _listen(server)
-        _announce(config, listening)
-        if server.workers > 1:
             _Workers(settings, sockets=[listening]).run()
-            return 0
-        running = uvicorn.Server(settings)
-        running.run(sockets=[listening])
-        return 0 if running.started else 1
+        return 0
+    running = uvicorn.Server(settings)
+    # A signal ends the process in here, once requests have ended.
+    running.run(sockets=[listening])
+    return 0 if running.started else 1
 
 
 def application() -> Any:

@@ -4,20 +4,20 @@ import asyncio
 import contextlib
 import os
 import time
-import urllib.parse
 from collections.abc import AsyncGenerator
 from fnmatch import fnmatchcase
 from typing import Final
 
 from askonce.core.store import Store
-from askonce.errors import MissingExtraError, StoreError
+from askonce.errors import StoreError
 from askonce.events import Event, log
 from askonce.gateway.acceptance import Acceptance
 from askonce.gateway.access import Access
-from askonce.gateway.api_keys import KeyRing, default_keys_url
-from askonce.gateway.billing import Prices
+from askonce.gateway.api_keys import KeyRing
+from askonce.gateway.billing import Bill, Prices
 from askonce.gateway.config import Config, Rule, Upstream
 from askonce.gateway.ledger import Ledger
+from askonce.gateway.places import default_keys_url, default_store_url
 from askonce.gateway.remembering import Remembered
 from askonce.gateway.routes import Routes
 from askonce.gateway.upstreams import Way
@@ -31,20 +31,14 @@ _EXCHANGE_EVERY: Final = 1.0
 _TRY_AGAIN_AFTER: Final = 1.0
 
 
-def default_store() -> str:
-    """Give the URL of the store that a gateway has if it is told of none."""
-    try:
-        import platformdirs  # noqa: PLC0415  no other part needs it
-    except ImportError as error:
-        raise MissingExtraError("platformdirs", "gateway", "the gateway's default store") from error
-    path = platformdirs.user_data_path("askonce", ensure_exists=True) / "gateway.db"
-    return f"sqlite:///{urllib.parse.quote(path.as_posix())}"
-
-
 class State:
-    """Hold stores, ways to the upstreams and whoever may come in."""
+    """Hold stores, ways to the upstreams and whoever may come in.
 
-    def __init__(self, config: Config, metrics: Metrics) -> None:
+    `before` is the state that this one is to follow: a store that both name is one and the same,
+    and stays the former's until `take_over`.
+    """
+
+    def __init__(self, config: Config, metrics: Metrics, before: "State | None" = None) -> None:
         self.config = config
         self.metrics = metrics
         self.routes = Routes(config.upstreams)
@@ -54,7 +48,13 @@ class State:
             for one in config.upstreams
         }
         self.prices = Prices(config.prices)
-        self.store: Store = open_store(config.cache.store or default_store())
+        is_same = before is not None and before.config.cache.store == config.cache.store
+        self.owns_store = not is_same
+        self.store: Store = (
+            before.store
+            if before is not None and is_same
+            else open_store(config.cache.store or default_store_url())
+        )
         self.store.reads_in_loops = True
         self.acceptance = Acceptance(
             self.store, config.access.verify_for, config.access.trust_when_down
@@ -98,6 +98,11 @@ class State:
             # Before the first request, for the day has gone on while nobody was here.
             await self.access.ledger.exchange(now=time.time())
         self._tasks.append(asyncio.ensure_future(self._tick()))
+
+    def take_over(self, before: "State") -> None:
+        """Follow another state: what is shared with it is this one's to close."""
+        if self.store is before.store:
+            self.owns_store, before.owns_store = before.owns_store, False
 
     async def _reach(self) -> bool:
         cache = self.config.cache
@@ -168,6 +173,12 @@ class State:
             sinks.append(Traces())
         return root.derived(shared=not self.isolates, observe=tee(*sinks), policy=rule.wishes())
 
+    def settle(self, bill: Bill, *, read: int, sent: int, streamed: bool) -> None:
+        """Put what a request has cost onto the account of its key; lengths are in bytes."""
+        dollars = self.prices.settle(bill, read=read, sent=sent, streamed=streamed)
+        if dollars and self.access is not None:
+            self.access.ledger.note_spent(bill.key, dollars, now=time.time())
+
     @contextlib.asynccontextmanager
     async def in_use(self) -> AsyncGenerator["State"]:
         """Keep the state open for as long as the block lasts."""
@@ -203,7 +214,8 @@ class State:
             await self.access.ledger.exchange(now=time.time())
         for way in self.ways.values():
             await way.aclose()
-        await self.store.aclose()
+        if self.owns_store:
+            await self.store.aclose()
         if self._key_store is not None:
             await self._key_store.aclose()
 

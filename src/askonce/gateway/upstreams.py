@@ -1,6 +1,5 @@
 """The way to the providers: pooled connections, and what of a request and a response passes."""
 
-import asyncio
 import os
 import re
 import ssl
@@ -195,6 +194,14 @@ class _Transport(httpx2.AsyncHTTPTransport):
 _rest_of = attrgetter("_httpcore_stream._stream._connection._h11_state.trailing_data")
 
 
+def _has_rest(stream: Any) -> bool:
+    """Tell whether more came than the answer, or if that cannot be told."""
+    try:
+        return bool(_rest_of(stream)[0])
+    except AttributeError:
+        return True
+
+
 class _Answer(httpx2.AsyncByteStream):
     def __init__(self, stream: Any, connection: Any) -> None:
         self._stream = stream
@@ -205,7 +212,7 @@ class _Answer(httpx2.AsyncByteStream):
         return chunks
 
     async def aclose(self) -> None:
-        if _rest_of(self._stream)[0]:
+        if _has_rest(self._stream):
             await self._connection.aclose()
         await self._stream.aclose()
 
@@ -275,17 +282,3 @@ def _named_by_connection(headers: Headers) -> frozenset[bytes]:
     if not values:
         return frozenset()
     return frozenset(part.strip().lower() for value in values for part in value.split(b","))
-
-
-async def reachable(way: Way, seconds: float) -> bool:
-    """Tell whether something listens at the upstream's address."""
-    host, _, port = way.authority.rpartition(":")
-    if not port.isdecimal():
-        host, port = way.authority, "443" if way.scheme == "https" else "80"
-    try:
-        async with asyncio.timeout(seconds):
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-            writer.close()
-    except (OSError, TimeoutError):
-        return False
-    return True

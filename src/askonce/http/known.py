@@ -1,6 +1,7 @@
 """A request that is asked again: what of its answer need not be worked out anew."""
 
 import time
+from typing import Final
 
 from askonce.core.entry import NEVER
 from askonce.events import Event
@@ -11,6 +12,9 @@ from askonce.http.exchange import Exchange
 from askonce.http.flows import Found
 
 Pairs = list[tuple[bytes, bytes]]
+
+_LONGEST: Final = 32 << 10
+"""What is longer is not held in memory; the flow's own cost is small beside that of sending it."""
 
 
 class Known:
@@ -58,6 +62,8 @@ class Known:
 
     def _open(self, blob: bytes) -> bool:
         """Read another entry than the last; tags may have retired it, which takes a flow."""
+        if len(blob) > _LONGEST:
+            return False
         answer = Answer.unpack(blob, self._exchange.question.binding)
         if answer is None or answer.tags:
             return False
