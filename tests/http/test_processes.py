@@ -14,14 +14,16 @@ from tests.http.askers import CHAT, body
 from tests.http.server import Hang, Script, chat, chunked, completion, events
 
 PROCESSES = 8
+LONG, SHORT = 60.0, 2.0
+"""Seconds for which a lease is good: a dead process is waited for that long."""
 WANTED = {False: json.dumps(completion()).encode(), True: b"".join(events("Hel", "lo"))}
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["tests.http.workers"])
 
 
-def start(store_url, url, stream, ready):
-    arguments = (store_url, url, body(stream=stream), ready, WANTED[stream])
+def start(store_url, url, stream, ready, seconds):
+    arguments = (store_url, url, body(stream=stream), ready, WANTED[stream], seconds)
     processes = [context.Process(target=workers.ask, args=arguments) for _ in range(PROCESSES)]
     for process in processes:
         process.start()
@@ -47,7 +49,7 @@ def store_url(request, tmp_path):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_one_request_reaches_the_provider(provider, url, store_url, stream, ready):
-    assert end(start(store_url, url, stream, ready)) == [0] * PROCESSES
+    assert end(start(store_url, url, stream, ready, LONG)) == [0] * PROCESSES
     assert provider.count == 1
 
 
@@ -63,7 +65,7 @@ def test_a_leader_killed_midway_costs_one_more(store_url, stream, ready):
             yield piece
 
     with servers.running(Script([half], rule=chat)) as provider:
-        processes = start(store_url, provider.address + CHAT, stream, ready)
+        processes = start(store_url, provider.address + CHAT, stream, ready, SHORT)
         assert begun.wait(60)
         leader = int(provider.asked[0].header("user-agent"))
         os.kill(leader, signal.SIGKILL)

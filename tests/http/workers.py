@@ -9,15 +9,16 @@ import httpx2
 import askonce
 
 THREADS = 8
-SECONDS = 2.0
-"""For which a lease is good: a dead process is waited for that long."""
 
 
-def ask(store_url: str, url: str, body: dict, ready, wanted: bytes) -> None:
-    """Ask from all threads at once, when all processes are ready; fail unless all get this."""
+def ask(store_url: str, url: str, body: dict, ready, wanted: bytes, seconds: float) -> None:
+    """Ask from all threads at once, when all processes are ready; fail unless all get this.
+
+    A lease is good for so many seconds.
+    """
     start = threading.Barrier(THREADS)
     with askonce.open_store(store_url) as store:
-        store.leases.seconds = SECONDS
+        store.leases.seconds = seconds
 
         def one(_: int) -> bytes:
             inner = httpx2.HTTPTransport(verify=False)
