@@ -14,6 +14,8 @@ import askonce
 
 CHAT = "/v1/chat/completions"
 KINDS = ["httpx2", "httpx2-async", "httpx", "httpx-async"]
+PATIENCE = 60.0
+"""Seconds after which what should come about counts as lost; a busy machine may take some."""
 
 
 @dataclass(repr=False)
@@ -106,10 +108,10 @@ def make(kind: str, cache: Any = None, inner: Any = None, **rules: Any) -> Asker
         # Reading all certificates takes longer than a whole test.
         inner = (library.AsyncHTTPTransport if is_async else library.HTTPTransport)(verify=False)
     if cache is None:
-        return Asker(library, client(transport=inner))
+        return Asker(library, client(transport=inner, timeout=PATIENCE))
     transport = askonce.async_transport if is_async else askonce.transport
     made = transport(cache, inner, library=library.__name__, **rules)
-    return Asker(library, client(transport=made))
+    return Asker(library, client(transport=made, timeout=PATIENCE))
 
 
 def body(text: str = "Hello?", **fields: Any) -> dict:
@@ -120,7 +122,7 @@ def body(text: str = "Hello?", **fields: Any) -> dict:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait for what another thread does, without keeping it from doing so."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     pause = threading.Event()
     while not condition():
         assert time.monotonic() < deadline

@@ -357,20 +357,33 @@ def test_an_answer_that_is_still_being_stored_is_waited_for(maker, provider, url
 
     class Slow(MemoryStore):
         async def awrite(self, entries, *, expires=math.inf):
+            storing.set()
             await opened.wait()
             self.write(entries, expires=expires)
 
     asker = maker("httpx2-async", Slow())
-    opened = asyncio.Event()
+    storing, opened = asyncio.Event(), asyncio.Event()
+
+    async def cut_short(limit):
+        await storing.wait()
+        limit.reschedule(0)
+
+    async def store_when_awaited():
+        (flight,) = asker.cache.store.flights._flights.values()
+        while not flight.is_awaited:
+            await asyncio.sleep(0.001)
+        opened.set()
 
     async def run():
         async with asker.client.stream("POST", url, json=body(stream=True)) as response:
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1):
+                async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as beside:
+                    beside.create_task(cut_short(limit))
                     async for _ in response.aiter_raw():
                         pass
-        asyncio.get_running_loop().call_later(0.1, opened.set)
-        return await asker.client.post(url, json=body())
+        async with asyncio.TaskGroup() as beside:
+            beside.create_task(store_when_awaited())
+            return await asker.client.post(url, json=body())
 
     assert asker.run(run()).headers["cache-status"] == "askonce; fwd=miss; collapsed"
     assert provider.count == 1
