@@ -9,7 +9,7 @@ import pytest
 
 import askonce
 from tests.http import server as servers
-from tests.http.askers import CHAT, body
+from tests.http.askers import CHAT, body, until
 from tests.http.server import Close, Hang, Reset, Script, chat, completion, plain
 
 
@@ -133,8 +133,13 @@ def test_an_error_in_the_stream_reaches_the_sdk(sdk, provider):
 
 
 def test_headers_and_then_nothing_is_a_timeout_and_not_kept(sdk, provider):
-    provider.answer = Script([lambda asked: [*plain(completion())[:1], Hang]] * 2)
-    answer = sdk.with_options(timeout=0.3).chat.completions.create(model="m", messages=MESSAGES)
+    provider.answer = lambda asked: [*plain(completion())[:1], Hang]
+    impatient = sdk.with_options(timeout=0.3, max_retries=1)
+    with pytest.raises(openai.APITimeoutError):
+        impatient.chat.completions.create(model="m", messages=MESSAGES)
+    until(lambda: provider.count == 2)
+    provider.answer = chat
+    answer = sdk.chat.completions.create(model="m", messages=MESSAGES)
     assert answer.choices[0].message.content == "Hello"
     assert provider.count == 3
 
