@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -36,13 +37,13 @@ def texts_of(rows):
     return [f"passage {number % (rows * 3 // 4)} of some" for number in range(rows)]
 
 
-def start(folder, out, store, kind):
+def start(folder, out, store, kind, most=COUNT):
     return subprocess.Popen(
         [sys.executable, "-c", RUN, "embed", "corpus.txt", "--model", MODEL, "--out", out,
          "--store", store, "--format", kind, "--batch-size", "25", "--concurrency", "3"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "ASKONCE_TEST_LOG": "log",
-             "ASKONCE_TEST_SECONDS": "0.02"},
+             "ASKONCE_TEST_SECONDS": "0.02", "ASKONCE_TEST_MOST": str(most)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -59,10 +60,11 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path, monkeypatch,
     chance = random.Random(7)
     for _ in range(KILLS):
         stored, seen = stored_texts(store, texts), len(asked())
-        job = start(tmp_path, "out", store, kind)
         wanted = chance.randint(0, 20) * 25
+        # However late it is killed, it is not at its end by then.
+        job = start(tmp_path, "out", store, kind, wanted + 200)
         while job.poll() is None and len(asked()) - seen < wanted:
-            pass
+            time.sleep(0.002)
         try:
             job.wait(chance.uniform(0, 0.1))
         except subprocess.TimeoutExpired:
