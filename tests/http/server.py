@@ -20,6 +20,8 @@ class Asked:
     body: bytes
     connection: int
     """The number of the connection that it came on."""
+    port: int = 0
+    """The port of whoever asks."""
 
     def header(self, name: str) -> str | None:
         found = [value for given, value in self.headers if given.lower() == name]
@@ -77,18 +79,20 @@ class Server:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                connection, _ = self._listener.accept()
+                connection, (_, port) = self._listener.accept()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                threading.Thread(
+                    target=self._serve, args=(connection, port), daemon=True
+                ).start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, port: int) -> None:
         with self._lock:
             self._connections += 1
             number = self._connections
             self._open.add(connection)
         with contextlib.suppress(OSError, EOFError), connection, connection.makefile("rb") as file:
             while True:
-                asked = _read(file, number)
+                asked = _read(file, number, port)
                 with self._lock:
                     self.asked.append(asked)
                 for piece in self.answer(asked):
@@ -106,7 +110,7 @@ class Server:
                         return
 
 
-def _read(file: Any, number: int) -> Asked:
+def _read(file: Any, number: int, port: int) -> Asked:
     line = file.readline()
     if not line:
         raise EOFError
@@ -125,7 +129,7 @@ def _read(file: Any, number: int) -> Asked:
     else:
         length = int(named.get("content-length", 0))
         body = _all_of(file.read(length), length)
-    return Asked(method, target, headers, body, number)
+    return Asked(method, target, headers, body, number, port)
 
 
 def _all_of(content: bytes, length: int = 1) -> bytes:
