@@ -20,7 +20,8 @@ from uvicorn.server import ServerState
 from askonce.gateway.app import Gateway
 from askonce.gateway.config import Config
 from askonce.gateway.protocol import BoundedProtocol
-from tests.gateway.generating import Fault, Question, Response
+from tests.gateway.answers import Fault, Response
+from tests.gateway.questions import Question
 
 UPSTREAM = "http://up.test/v1"
 Answers = Callable[[Question], Response]

@@ -48,6 +48,14 @@ class Talk:
         self.is_over = self.is_over or not piece
         return piece
 
+    def pause(self) -> None:
+        """Let the other side read what was said so far by itself; what it answers is kept."""
+        patience = self.connection.gettimeout()
+        self.connection.settimeout(0.05)
+        with contextlib.suppress(TimeoutError):
+            self.more()
+        self.connection.settimeout(patience)
+
     def until_closed(self) -> bytes:
         """Read to the end."""
         while self.more():

@@ -7,8 +7,11 @@ import zlib
 
 import pytest
 
-from tests.gateway.generating import MARK, Generator, Question, read_vector
+from tests.gateway.answers import MARK, read_vector
 from tests.gateway.in_process import Got, InProcess, settled
+from tests.gateway.questions import Question
+from tests.gateway.random_answers import Answers
+from tests.gateway.random_questions import Questions
 
 
 class Judge:
@@ -92,12 +95,12 @@ class Judge:
 async def fuzz(seed: int, cases: int, **sections) -> Judge:
     """Ask so many generated questions, some of them at once."""
     source = random.Random(seed)
-    generator = Generator(source)
-    async with InProcess(generator.response, **sections) as served:
+    questions, answers = Questions(source), Answers(source)
+    async with InProcess(answers.to, **sections) as served:
         judge = Judge(served)
         asked = 0
         while asked < cases:
-            together = [generator.request() for _ in range(source.choice((1, 1, 2, 4)))]
+            together = [questions.make() for _ in range(source.choice((1, 1, 2, 4)))]
             if len(together) > 1 and source.random() < 0.5:
                 together[1] = together[0]
             asked += len(together)
@@ -142,9 +145,9 @@ async def test_one_answer_too_many_answers_nobody():
     """A provider that says more than it was asked must not answer the next question by it."""
 
     def answer(question):
-        generator = Generator(random.Random(1), broken=0)
-        response = generator.response(question)
-        more = generator.response(Question("GET", "/v1/other", []))
+        answers = Answers(random.Random(1), broken=0)
+        response = answers.to(question)
+        more = answers.to(Question("GET", "/v1/other", []))
         whole = b"".join([*response.pieces])
         said = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong" + b"".join(more.pieces)
         response.pieces = [_with_length(whole, response.payload) + said]
@@ -165,10 +168,10 @@ def _with_length(whole: bytes, payload: bytes) -> bytes:
 
 async def test_connections_are_used_again():
     """Else what keeps answers apart would cost a connection for each."""
-    generator = Generator(random.Random(1), broken=0)
+    answers = Answers(random.Random(1), broken=0)
 
     def answer(question):
-        response = generator.response(question)
+        response = answers.to(question)
         response.pieces = [_with_length(b"", response.payload)]
         response.closes = False
         return response

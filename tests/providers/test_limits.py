@@ -1,10 +1,6 @@
 """Limits, token counts, pace and what errors mean: plain functions."""
 
-import hashlib
-import shutil
 from email.utils import formatdate
-from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +17,8 @@ from askonce.providers.refusals import (
     words_of,
 )
 from askonce.providers.tokens import counter, estimate
+
+pytest_plugins = ["tests.parts.tokens"]
 
 
 @pytest.mark.parametrize(
@@ -55,19 +53,6 @@ def test_batches_hold_all_in_order_and_keep_to_the_limits(sizes, inputs, tokens)
 def test_no_batch_could_have_taken_the_next_text():
     sizes = [3, 3, 3, 10, 1, 1, 1, 1, 1]
     assert cut(sizes, Limits(4, 6)) == [[0, 1], [2], [3], [4, 5, 6, 7], [8]]
-
-
-@pytest.fixture
-def table(tmp_path, monkeypatch):
-    """Put tiktoken's table where tiktoken looks for it."""
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    source = next(
-        path / "data" / "cl100k_base.tiktoken"
-        for path in map(Path, find_spec("tiktoken_ext").submodule_search_locations)
-        if (path / "data" / "cl100k_base.tiktoken").is_file()
-    )
-    address = "https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken"
-    shutil.copy(source, tmp_path / hashlib.sha1(address.encode()).hexdigest())
 
 
 def test_tokens_are_counted_where_the_table_is_at_hand(table):
