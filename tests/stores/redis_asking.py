@@ -36,6 +36,16 @@ def in_both_colours(url, verb, *arguments):
     return sync.value, coloured.value
 
 
+def in_time(ask):
+    """Ask until there is an answer in time; a server that was just paused may need some."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return ask()
+        except StoreError:
+            assert time.monotonic() < deadline
+
+
 def until(condition):
     deadline = time.monotonic() + 60
     while not condition():

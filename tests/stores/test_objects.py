@@ -8,7 +8,7 @@ from askonce import open_store
 from askonce.stores import objects_batch, objects_log, objects_vacuum
 from askonce.testing import Opener, StoreTests, run_store_machine
 from tests.servers.s3 import S3Server
-from tests.stores.objects import PATIENT, VECTORS, opened
+from tests.stores.objects import PATIENT, VECTORS, in_folder, opened
 
 _numbers = itertools.count()
 
@@ -20,7 +20,7 @@ def bucket(s3: S3Server) -> str:
 
 @pytest.fixture
 def folder_url(tmp_path: pathlib.Path) -> str:
-    return f"file+object:///{tmp_path}/objects"
+    return in_folder(tmp_path / "objects")
 
 
 class TestOnS3(StoreTests):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from askonce import StoreError
 from askonce.stores.objects import ObjectStore
-from tests.stores.objects import VECTORS, opened
+from tests.stores.objects import VECTORS, in_folder, opened
 
 Pair = tuple[ObjectStore, ObjectStore]
 
@@ -16,7 +16,7 @@ Pair = tuple[ObjectStore, ObjectStore]
 @pytest.fixture
 def pair(tmp_path: pathlib.Path) -> Iterator[Pair]:
     """Give two stores of the same objects, both of which know the vectors in them."""
-    url = f"file+object:///{tmp_path}/objects?lookup_timeout=60&timeout=60"
+    url = in_folder(tmp_path / "objects")
     with opened(url) as one, opened(url) as other:
         one.write(VECTORS)
         assert other.read(list(VECTORS)) == list(VECTORS.values())

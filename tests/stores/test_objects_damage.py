@@ -7,7 +7,7 @@ import zlib
 import pytest
 from askonce import StoreError, open_store
 from tests.servers.s3 import S3Server
-from tests.stores.objects import PATIENT, VECTORS, opened
+from tests.stores.objects import PATIENT, VECTORS, in_folder, opened
 
 _numbers = itertools.count()
 
@@ -19,7 +19,7 @@ def bucket(s3: S3Server) -> str:
 
 @pytest.fixture
 def folder_url(tmp_path: pathlib.Path) -> str:
-    return f"file+object:///{tmp_path}/objects"
+    return in_folder(tmp_path / "objects")
 
 
 def cut(content: bytes) -> bytes:
@@ -61,7 +61,7 @@ def filled(url: str) -> dict[str, bytes]:
 @pytest.mark.parametrize("damage", [cut, cut_a_little, flip, empty, swap_first_and_last, None])
 def test_what_is_damaged_is_missing_and_heals(tmp_path, damage):
     whole = tmp_path / "whole"
-    model = filled(f"file+object:///{whole}")
+    model = filled(in_folder(whole))
     paths = [path.relative_to(whole) for path in sorted(whole.rglob("*-*"))]
     paths += [path.relative_to(whole) for path in sorted(whole.rglob("log/m*"))]
     assert {path.parts[1] for path in paths} == {"log", "index", "packs"}
@@ -72,7 +72,7 @@ def test_what_is_damaged_is_missing_and_heals(tmp_path, damage):
             (copy / path).unlink()
         else:
             (copy / path).write_bytes(damage((copy / path).read_bytes()))
-        url = f"file+object:///{copy}"
+        url = in_folder(copy)
         with open_store(url) as store:
             keys = [*model, "a/doomed"]
             values = store.read(keys)

@@ -13,7 +13,7 @@ from askonce.errors import StoreError
 from askonce.stores import objects_leases
 from tests.servers.gcs import gcs
 from tests.servers.s3 import S3Server
-from tests.stores.objects import PATIENT
+from tests.stores.objects import PATIENT, in_folder
 from tests.test_leases import *
 from tests.test_leases import leases
 
@@ -34,7 +34,7 @@ def opened(url: str) -> Iterator[tuple[Store, Store]]:
 @pytest.fixture(params=["s3", "gcs", "folder"])
 def pair(request, tmp_path) -> Iterator[tuple[Store, Store]]:
     if request.param == "folder":
-        yield from opened(f"file+object:///{tmp_path}/objects")
+        yield from opened(in_folder(tmp_path / "objects"))
     else:
         server = request.getfixturevalue(request.param)
         name = server.make_bucket(f"leased-{next(_numbers)}")

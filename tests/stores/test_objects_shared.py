@@ -12,7 +12,7 @@ from askonce.core import codecs, entry
 from askonce.stores import objects_log
 from tests.alone import alone, fork, join
 from tests.servers.s3 import S3Server
-from tests.stores.objects import PATIENT, opened
+from tests.stores.objects import PATIENT, in_folder, opened
 
 _numbers = itertools.count()
 
@@ -24,7 +24,7 @@ def bucket(s3: S3Server) -> str:
 
 @pytest.fixture
 def folder_url(tmp_path: pathlib.Path) -> str:
-    return f"file+object:///{tmp_path}/objects"
+    return in_folder(tmp_path / "objects")
 
 
 @pytest.fixture(params=["s3", "folder"])

@@ -13,7 +13,7 @@ from askonce.stores.objects_url import engine_of
 from tests.alone import alone
 from tests.servers.s3 import S3Server
 from tests.stores import disks
-from tests.stores.objects import PATIENT, opened
+from tests.stores.objects import PATIENT, in_folder, opened
 
 _numbers = itertools.count()
 
@@ -25,7 +25,7 @@ def bucket(s3: S3Server) -> str:
 
 @pytest.fixture
 def folder_url(tmp_path: pathlib.Path) -> str:
-    return f"file+object:///{tmp_path}/objects"
+    return in_folder(tmp_path / "objects")
 
 
 def test_a_bucket_that_is_not_there(s3):
@@ -98,7 +98,7 @@ def read_but_not_write(url: str) -> None:
 
 def test_who_may_not_write_may_still_read(tmp_path):
     folder = tmp_path / "objects"
-    url = f"file+object:///{folder}"
+    url = in_folder(folder)
     with open_store(url) as store:
         store.write({"a/1": b"x"})
     folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]

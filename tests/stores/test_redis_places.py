@@ -24,7 +24,7 @@ def cluster(give_redis):
 
 
 def test_a_node_of_a_cluster_alone_says_what_to_write(cluster):
-    url = cluster.nodes[0].url(BRISK)
+    url = cluster.nodes[0].url(PATIENT)
     keys = [f"a/{number}" for number in range(20)]
     for error in in_both_colours(url, "write", dict.fromkeys(keys, b"x")):
         assert "redis+cluster://" in str(error)
@@ -33,7 +33,7 @@ def test_a_node_of_a_cluster_alone_says_what_to_write(cluster):
 
 
 def test_a_server_that_is_no_cluster_says_what_to_write(redis8):
-    each_verb(redis8.url(BRISK, scheme="redis+cluster"), "write redis://")
+    each_verb(redis8.url(PATIENT, scheme="redis+cluster"), "write redis://")
 
 
 def test_any_node_leads_to_the_others(cluster):
@@ -121,7 +121,7 @@ def test_tls_with_a_certificate_of_a_known_authority(redis8, tmp_path, scheme):
             assert "certificate" in str(error).lower()
         with unguarded(f"{url}&ssl_cert_reqs=none") as store:
             assert store.read(["a/1"]) == [b"x" * 100_000]
-        plain = f"redis://:secret@127.0.0.1:{proxy.port}{BRISK}"
+        plain = f"redis://:secret@127.0.0.1:{proxy.port}{PATIENT}"
         for error in in_both_colours(plain, "read", ["a/1"]):
             assert "rediss://" in str(error)
 

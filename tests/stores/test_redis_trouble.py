@@ -14,7 +14,15 @@ from askonce.errors import StoreRefusedError
 from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
 from tests.servers.redis import give_redis, running
-from tests.stores.redis_asking import BRISK, PATIENT, each_verb, in_both_colours, unguarded, until
+from tests.stores.redis_asking import (
+    BRISK,
+    PATIENT,
+    each_verb,
+    in_both_colours,
+    in_time,
+    unguarded,
+    until,
+)
 
 
 @pytest.fixture
@@ -24,9 +32,9 @@ def redis8(give_redis):
 
 def test_a_wrong_password():
     with running("redis8", "--requirepass", "right", password="right") as server:
-        each_verb(server.url(BRISK, user=":secret"), "redis://user:password@host")
-        each_verb(server.url(BRISK), "redis://user:password@host")
-        each_verb(server.url(BRISK, user="secret:secret"), "redis://user:password@host")
+        each_verb(server.url(PATIENT, user=":secret"), "redis://user:password@host")
+        each_verb(server.url(PATIENT), "redis://user:password@host")
+        each_verb(server.url(PATIENT, user="secret:secret"), "redis://user:password@host")
         with unguarded(server.url(PATIENT, user=":right")) as store:
             store.write({"a/1": b"x"})
 
@@ -39,7 +47,7 @@ def test_a_user_without_rights_and_one_with_those_that_are_advised(redis8):
         rules = ("~askonce:*", "+@read", "+@write", "+@scripting", "+@connection")
         client.execute_command("ACL", "SETUSER", "some", "on", ">p@ss/w", *rules)
     each_verb(
-        redis8.url(BRISK, user="none:p%40ss%2Fw"), "has not the rights", kind=StoreRefusedError
+        redis8.url(PATIENT, user="none:p%40ss%2Fw"), "has not the rights", kind=StoreRefusedError
     )
     with unguarded(redis8.url(PATIENT, user="some:p%40ss%2Fw")) as store:
         store.write({"a/1": b"x"}, expires=time.time() + 100)
@@ -49,7 +57,7 @@ def test_a_user_without_rights_and_one_with_those_that_are_advised(redis8):
         store.leases.release(["a/1"])
         store.delete(["a/1"])
         assert store.clear("") == 0
-    with unguarded(redis8.url(BRISK + "&prefix=other:", user="some:p%40ss%2Fw")) as store:
+    with unguarded(redis8.url(PATIENT + "&prefix=other:", user="some:p%40ss%2Fw")) as store:
         with pytest.raises(StoreRefusedError, match="or your prefix"):
             store.read(["a/1"])
 
@@ -89,7 +97,7 @@ def test_what_answers_is_no_redis():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
-        each_verb(f"redis://:secret@127.0.0.1:{server.server_port}{BRISK}", "rediss://")
+        each_verb(f"redis://:secret@127.0.0.1:{server.server_port}{PATIENT}", "rediss://")
         server.shutdown()
         serving.join()
 
@@ -97,8 +105,8 @@ def test_what_answers_is_no_redis():
 @pytest.mark.parametrize("scheme", ["redis", "valkey", "redis+cluster"])
 def test_nobody_at_the_port(scheme):
     port = free_port()
-    each_verb(f"{scheme}://user:secret@127.0.0.1:{port}{BRISK}", "whether it runs")
-    each_verb(f"redis+sentinel://:secret@127.0.0.1:{port}/service{BRISK}", "whether it runs")
+    each_verb(f"{scheme}://user:secret@127.0.0.1:{port}{PATIENT}", "whether it runs")
+    each_verb(f"redis+sentinel://:secret@127.0.0.1:{port}/service{PATIENT}", "whether it runs")
 
 
 def test_a_host_that_is_none():
@@ -114,16 +122,18 @@ def test_a_server_that_stands_still(give_redis, name):
     nodes = getattr(server, "nodes", [server])
     keys = [f"a/{number}" for number in range(20)]
     connected = unguarded(url)
-    connected.write(dict.fromkeys(keys, b"x"))
-    connected.read(keys)
+    in_time(lambda: connected.write(dict.fromkeys(keys, b"x")))
+    in_time(lambda: connected.read(keys))
 
-    async def use():
-        await connected.aread(keys)
+    def use(runner):
+        in_time(lambda: runner.run(connected.aread(keys)))
         with nodes[-1].paused():
-            tasks = [connected.aread(keys) for _ in range(200)]
-            found = await asyncio.gather(*tasks, return_exceptions=True)
+            found = runner.run(all_of([connected.aread(keys) for _ in range(200)]))
             assert {type(error) for error in found} == {StoreError}
-        assert await connected.aread(keys) == [b"x"] * 20
+        assert in_time(lambda: runner.run(connected.aread(keys))) == [b"x"] * 20
+
+    async def all_of(tasks):
+        return await asyncio.gather(*tasks, return_exceptions=True)
 
     with nodes[-1].paused():
         for verb, argument in (
@@ -141,9 +151,10 @@ def test_a_server_that_stands_still(give_redis, name):
             attempts = [pool.submit(connected.read, keys) for _ in range(50)]
             assert {type(attempt.exception()) for attempt in attempts} == {StoreError}
     # What was sent to it is carried out when it goes on.
-    connected.write(dict.fromkeys(keys, b"x"))
-    assert connected.read(keys) == [b"x"] * 20
-    asyncio.run(use())
+    in_time(lambda: connected.write(dict.fromkeys(keys, b"x")))
+    assert in_time(lambda: connected.read(keys)) == [b"x"] * 20
+    with asyncio.Runner() as runner:
+        use(runner)
     connected.close()
 
 
