@@ -26,6 +26,7 @@ OF_THE_RUN = frozenset(
         "input_token_details",
         "input_tokens_details",
         "cache_read_input_tokens",
+        "cache_read_tokens",
         "cached_tokens",
         "input_tokens",
     }
