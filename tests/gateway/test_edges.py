@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.gateway.running import configured, gateway
-from tests.gateway.test_serving import ask, body
+from tests.gateway.test_serving import ask, body, kept
 from tests.http import server as servers
 
 
@@ -70,7 +70,7 @@ def test_it_serves_over_tls_and_asks_over_it(tmp_path, provider, certificate):
         assert first.address.startswith("https://")
         more = f'tls_authorities = "{certificate[0]}"'
         with gateway(configured(tmp_path, first.address, more)) as second:
-            replies = [ask(second.address, body("tls")) for _ in range(2)]
+            replies = [ask_it(second.address, body("tls")) for ask_it in (ask, kept)]
             assert [one.status_code for one in replies] == [200, 200], replies[0].text
             statuses = [one.headers["cache-status"] for one in replies]
             assert statuses == ["askonce; fwd=miss, askonce; fwd=miss", "askonce; hit"]
