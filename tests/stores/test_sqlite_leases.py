@@ -1,6 +1,10 @@
 """Leases in SQLite keep few keys and many in different tables, and nobody notices."""
 
+import asyncio
+import contextlib
 import itertools
+import sqlite3
+import threading
 from unittest import mock
 
 import askonce
@@ -49,16 +53,19 @@ class LeasesMachine(RuleBasedStateMachine):
         holder, expires = self.held.get(key, ("", 0.0))
         return holder if expires > self.now else ""
 
-    @rule(keys=some_keys, holder=holders)
-    def take(self, keys, holder):
+    @rule(keys=some_keys, holder=holders, at_once=st.booleans())
+    def take(self, keys, holder, at_once):
         keys = [key for key in keys if self.holder_of(key) != holder]
-        granted = self.leases.take(keys, holder, 10.0)
+        granted = self.leases.take_at_once(keys, holder, 10.0) if at_once else None
+        if granted is None:
+            granted = self.leases.take(keys, holder, 10.0)
         assert granted == [key for key in keys if self.holder_of(key) == ""]
         self.held.update(dict.fromkeys(granted, (holder, self.now + 10.0)))
 
-    @rule(keys=some_keys, holder=holders)
-    def drop(self, keys, holder):
-        self.leases.drop(keys, holder)
+    @rule(keys=some_keys, holder=holders, at_once=st.booleans())
+    def drop(self, keys, holder, at_once=False):
+        if not (at_once and self.leases.drop_at_once(keys, holder)):
+            self.leases.drop(keys, holder)
         for key in keys:
             if self.holder_of(key) == holder:
                 del self.held[key]
@@ -95,6 +102,45 @@ def many(count=100):
 def leases(tmp_path):
     with askonce.open_store(f"sqlite:///{tmp_path}/cache.db") as store:
         yield store.leases
+
+
+async def test_nothing_waits_in_a_loop_while_another_process_writes(leases):
+    leases.works_in_loops = True
+    assert await leases.aclaim(["a", "b"]) == ["a", "b"]
+    with contextlib.closing(sqlite3.connect(leases._database.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert leases.take_at_once(["c"], "one", 60.0) is None
+        assert not leases.drop_at_once(["a"], leases._holder)
+        claiming = asyncio.ensure_future(leases.aclaim(["c"]))
+        releasing = asyncio.ensure_future(leases.arelease(["a"]))
+        await asyncio.sleep(0.05)
+        assert not claiming.done() and not releasing.done()
+        other.execute("COMMIT")
+    await releasing
+    assert await claiming == ["c"]
+    assert leases.take(["a", "b", "c"], "other", 60.0) == ["a"]
+
+
+async def test_what_is_claimed_in_a_loop_is_renewed_like_all_else(leases):
+    leases.works_in_loops = True
+    leases.seconds = 0.15
+    renewed = threading.Event()
+    renew = leases.renew
+    leases.renew = lambda *arguments: [renew(*arguments), renewed.set()]
+    assert await leases.aclaim(["a"]) == ["a"]
+    assert await asyncio.to_thread(renewed.wait, 30)
+    await leases.arelease(["a"])
+    assert not leases._held
+    assert leases.take(["a"], "other", 60.0) == ["a"]
+
+
+async def test_a_loop_leaves_a_slow_disk_to_threads(leases, monkeypatch):
+    leases.works_in_loops = True
+    assert leases.take_at_once(["a"], "one", 60.0) == ["a"]
+    now = itertools.count(1000.0, 0.03)
+    monkeypatch.setattr(sqlite_leases.time, "monotonic", lambda: next(now))
+    assert leases.take_at_once(["b"], "one", 60.0) == ["b"]
+    assert leases.take_at_once(["c"], "one", 60.0) is None
 
 
 def test_many_keys_that_ran_out_are_taken_over_for_good(leases):

@@ -22,7 +22,10 @@ class Leases(ABC):
     """Grant each key to one holder at a time.
 
     A backend fills in `take`, `renew` and `drop`; every one of them is atomic for each key.
+    `works_in_loops` lets it do in an event loop what takes less time than the way to a thread.
     """
+
+    works_in_loops: bool = False
 
     def __init__(self, seconds: float = DEFAULT_SECONDS) -> None:
         self.seconds = seconds
@@ -46,6 +49,14 @@ class Leases(ABC):
     def drop(self, keys: Sequence[str], holder: str) -> None:
         """Let others have these keys, as far as the holder still holds them."""
 
+    def take_at_once(self, keys: Sequence[str], holder: str, seconds: float) -> list[str] | None:
+        """Take in an event loop; None where that could hold it up."""
+        return None
+
+    def drop_at_once(self, keys: Sequence[str], holder: str) -> bool:
+        """Drop in an event loop; False where that could hold it up."""
+        return False
+
     def close(self) -> None:
         """Renew nothing any more, and let go of files and connections of one's own."""
         with self._lock:
@@ -56,6 +67,9 @@ class Leases(ABC):
 
     def claim(self, keys: Sequence[str]) -> list[str]:
         """Claim keys for this process and keep them until `release`; tell which were granted."""
+        return self._hold(self.take(keys, self._of_this_process(), self.seconds))
+
+    def _of_this_process(self) -> str:
         with self._lock:
             if self._process != os.getpid():
                 # A forked child is another holder, and the renewing thread stayed behind.
@@ -64,8 +78,10 @@ class Leases(ABC):
                 self._held.clear()
                 self._renewer = None
                 self._over = threading.Event()
-            holder = self._holder
-        granted = self.take(keys, holder, self.seconds)
+            return self._holder
+
+    def _hold(self, granted: list[str]) -> list[str]:
+        """Keep what was granted from running out."""
         with self._lock:
             self._held.update(granted)
             if self._held and self._renewer is None:
@@ -89,6 +105,10 @@ class Leases(ABC):
 
     async def aclaim(self, keys: Sequence[str]) -> list[str]:
         """Claim without blocking the event loop."""
+        if self.works_in_loops:
+            at_once = self.take_at_once(keys, self._of_this_process(), self.seconds)
+            if at_once is not None:
+                return self._hold(at_once)
         wanted: Future[None] = Future()
         granted: list[str] = []
 
@@ -108,8 +128,11 @@ class Leases(ABC):
 
     async def arelease(self, keys: Iterable[str]) -> None:
         """Release without blocking the event loop; also if nobody waits for it to end."""
+        mine = self.lapse(keys)
+        if not mine or (self.works_in_loops and self.drop_at_once(mine, self._holder)):
+            return
         loop = asyncio.get_running_loop()
-        await asyncio.shield(loop.run_in_executor(None, self.release, keys))
+        await asyncio.shield(loop.run_in_executor(None, self.drop, mine, self._holder))
 
     def _let_go(self, keys: Iterable[str]) -> None:
         with contextlib.suppress(Exception):

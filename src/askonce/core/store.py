@@ -18,8 +18,8 @@ from askonce.core.lease import Leases
 from askonce.events import Event
 
 _AT_ONCE = 1000
-_SLOW = 0.02
-_SLOW_FOR = 1.0
+SLOW = 0.02
+SLOW_FOR = 1.0
 """Seconds: a look-up that took longer than the first has others take a thread for the second."""
 
 
@@ -157,8 +157,8 @@ class Store(ABC):
         if not (self.reads_in_loops and self.IS_AT_HAND) or began < self._slow_until:
             return None
         values = self.read((key,))
-        if time.monotonic() - began > _SLOW:
-            self._slow_until = began + _SLOW_FOR
+        if time.monotonic() - began > SLOW:
+            self._slow_until = began + SLOW_FOR
         return values
 
     async def aread(self, keys: Sequence[str]) -> list[bytes | None]:

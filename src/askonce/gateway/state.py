@@ -56,6 +56,8 @@ class State:
             else open_store(config.cache.store or default_store_url())
         )
         self.store.reads_in_loops = True
+        if self.store.leases is not None:
+            self.store.leases.works_in_loops = True
         self.acceptance = Acceptance(
             self.store, config.access.verify_for, config.access.trust_when_down
         )

@@ -1,5 +1,6 @@
 """The way to the providers: pooled connections, and what of a request and a response passes."""
 
+import functools
 import os
 import re
 import ssl
@@ -167,7 +168,7 @@ class Way:
             stream = _Incoming(content)
         return httpx2.Request(
             origin.method,
-            f"{self.scheme}://{self.authority}{target}",
+            _url(f"{self.scheme}://{self.authority}{target}"),
             headers=passed,
             stream=stream,
             extensions=dict(self._timeouts),
@@ -231,6 +232,12 @@ class _Incoming(httpx2.AsyncByteStream):
         self._has_begun = True
         async for chunk in self._chunks:
             yield chunk
+
+
+@functools.lru_cache(maxsize=256)
+def _url(told: str) -> httpx2.URL:
+    """Read a URL, which many requests have in common."""
+    return httpx2.URL(told)
 
 
 def _passed_on(headers: Iterable[tuple[bytes, bytes]], added: Mapping[bytes, bytes]) -> Headers:

@@ -80,6 +80,8 @@ CREDENTIALS: Final = (
 )
 """Headers that tell who asks and who pays; a name may begin with `*`."""
 
+_Pairs = tuple[tuple[str, str], ...]
+
 _CREDENTIAL_QUERIES = frozenset({"key", "api_key", "api-key", "access_token"})
 _PRESENTATION_QUERIES = frozenset({"alt"})
 
@@ -205,8 +207,15 @@ def _first(pair: tuple[str, str]) -> str:
 
 def credential_of(origin: Origin, key: bytes) -> str:
     """Digest who asks, so that the digest is of no use without the key."""
-    headers = [pair for pair in sorted(origin.headers) if _reason(pair[0]) == "credentials"]
-    queries = [pair for pair in sorted(_pairs_of(origin.query)) if pair[0] in _CREDENTIAL_QUERIES]
+    headers = tuple(sorted(pair for pair in origin.headers if is_credential(pair[0])))
+    pairs = _pairs_of(origin.query) if origin.query else ()
+    queries = tuple(sorted(pair for pair in pairs if pair[0] in _CREDENTIAL_QUERIES))
+    return _keyed_digest(key, headers, queries)
+
+
+@functools.lru_cache(maxsize=256)
+def _keyed_digest(key: bytes, headers: _Pairs, queries: _Pairs) -> str:
+    """Digest a credential, which one caller has in each of its requests."""
     return hmac.new(key, encode([headers, queries]), hashlib.sha256).hexdigest()
 
 

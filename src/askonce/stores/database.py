@@ -30,7 +30,8 @@ class Database:
 
     `synchronous` "NORMAL" keeps the file whole through a power cut, "OFF" is for what may be lost
     then. The log beside the file is written back when it holds `log_bytes`, and begun anew as soon
-    as nobody reads from it; `trim_log` sees to that where somebody always does.
+    as nobody reads from it; `trim_log` sees to that where somebody always does. Unless it `waits`,
+    work fails where another writes, and writing the log back is left to others.
     """
 
     def __init__(
@@ -39,14 +40,20 @@ class Database:
         *,
         synchronous: Literal["NORMAL", "OFF"] = "NORMAL",
         log_bytes: int = LOG_BYTES,
+        waits: bool = True,
     ) -> None:
         self.path = path
+        self._synchronous: Literal["NORMAL", "OFF"] = synchronous
         self.log = path.with_name(path.name + "-wal")
         self._longest_log = log_bytes * _LOG_EXCESS
         self._trim_after = 0.0
-        self._connections = _Connections(path, synchronous, log_bytes)
+        self._connections = _Connections(path, synchronous, log_bytes if waits else 0, waits=waits)
         weakref.finalize(self, self._connections.close)
         self._make_file()
+
+    def unwaiting(self) -> "Database":
+        """Give the same file for work that must not wait; it is closed by itself."""
+        return Database(self.path, synchronous=self._synchronous, waits=False)
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do work on a connection of our own. Raises StoreError that says what is wrong."""
@@ -147,11 +154,12 @@ class _Connections:
     locks that only its parent has, and lose what it writes once the parent closes the file.
     """
 
-    def __init__(self, path: Path, synchronous: str, log_bytes: int) -> None:
+    def __init__(self, path: Path, synchronous: str, log_bytes: int, *, waits: bool) -> None:
         self._path = path
         self._name = os.fspath(path)
         self._synchronous = synchronous
         self._log_bytes = log_bytes
+        self._busy_seconds = _BUSY_SECONDS if waits else 0.0
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
         self._size = 0
@@ -165,7 +173,7 @@ class _Connections:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = _connect(self._path, self._synchronous, self._log_bytes)
+                connection = self._connect()
             try:
                 outcome = work(connection)
             except BaseException:
@@ -179,6 +187,20 @@ class _Connections:
     def close(self) -> None:
         self._closed = True
         self._close_idle()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("PRAGMA cache_size = -16384")
+            _limit_log(connection, self._log_bytes)
+            connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _mind_its_size(self) -> None:
         """Open a file anew that somebody has cut off.
@@ -199,24 +221,10 @@ class _Connections:
                 self._idle.pop().close()
 
 
-def _connect(path: Path, synchronous: str, log_bytes: int) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    try:
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute("PRAGMA cache_size = -16384")
-        _limit_log(connection, log_bytes)
-        connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
 def _limit_log(connection: sqlite3.Connection, log_bytes: int) -> None:
+    """Write the log back whenever it holds so many bytes, never for 0."""
     (page_size,) = connection.execute("PRAGMA page_size").fetchone()
-    connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, log_bytes // page_size)}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {-(-log_bytes // page_size)}")
 
 
 def _explain(error: Exception) -> str:

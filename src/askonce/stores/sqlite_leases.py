@@ -8,11 +8,16 @@ way.
 import functools
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from askonce.core.lease import DEFAULT_SECONDS, Leases
+from askonce.core.store import SLOW, SLOW_FOR
+from askonce.errors import StoreError
 from askonce.stores.database import Database, create, transaction
+
+T = TypeVar("T")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS askonce_leases (
@@ -51,8 +56,17 @@ class SQLiteLeases(Leases):
     def __init__(self, database: Database | Path, seconds: float = DEFAULT_SECONDS) -> None:
         super().__init__(seconds)
         self._given = database
+        self._slow_until = 0.0
 
     def take(self, keys: Sequence[str], holder: str, seconds: float) -> list[str]:
+        return self._database.run(self._taking(keys, holder, seconds))
+
+    def take_at_once(self, keys: Sequence[str], holder: str, seconds: float) -> list[str] | None:
+        return self._try(self._taking(keys, holder, seconds)) if len(keys) < _MANY else None
+
+    def _taking(
+        self, keys: Sequence[str], holder: str, seconds: float
+    ) -> Callable[[sqlite3.Connection], list[str]]:
         now = time.time()
 
         def work(connection: sqlite3.Connection) -> list[str]:
@@ -67,7 +81,7 @@ class SQLiteLeases(Leases):
                 take = _take_together if _are_many(free) else _take_each
                 return take(connection, free, holder, now, now + seconds)
 
-        return self._database.run(work)
+        return work
 
     def renew(self, keys: Sequence[str], holder: str, seconds: float) -> None:
         expires = time.time() + seconds
@@ -85,26 +99,61 @@ class SQLiteLeases(Leases):
         self._database.run(work)
 
     def drop(self, keys: Sequence[str], holder: str) -> None:
-        def work(connection: sqlite3.Connection) -> None:
+        self._database.run(self._dropping(keys, holder))
+
+    def drop_at_once(self, keys: Sequence[str], holder: str) -> bool:
+        return len(keys) < _MANY and self._try(self._dropping(keys, holder)) is not None
+
+    def _dropping(
+        self, keys: Sequence[str], holder: str
+    ) -> Callable[[sqlite3.Connection], Literal[True]]:
+        def work(connection: sqlite3.Connection) -> Literal[True]:
             with transaction(connection):
                 if _are_many(keys):
                     whole = (keys[0], holder, _BETWEEN.join(keys))
                     if connection.execute(_DROP_TOGETHER, whole).rowcount:
-                        return
+                        return True
                 dropped = sum(
                     connection.execute(_for_all(_DROP, len(part)), (holder, *part)).rowcount
                     for part in _parts(keys)
                 )
                 if dropped < len(keys):
                     _drop_from_together(connection, set(keys), holder)
+            return True
 
-        self._database.run(work)
+        return work
+
+    def _try(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Do work if nobody else writes just now; whatever fails here, a thread tries again."""
+
+        def attempt(connection: sqlite3.Connection) -> T | None:
+            try:
+                return work(connection)
+            except sqlite3.OperationalError:
+                return None
+
+        began = time.monotonic()
+        if began < self._slow_until:
+            return None
+        try:
+            return self._unwaiting.run(attempt)
+        except StoreError:
+            return None
+        finally:
+            if time.monotonic() - began > SLOW:
+                self._slow_until = began + SLOW_FOR
 
     def close(self) -> None:
         """Close the file of its own, too, if it has one."""
         super().close()
+        if "_unwaiting" in self.__dict__:
+            self._unwaiting.close()
         if isinstance(self._given, Path) and "_database" in self.__dict__:
             self._database.close()
+
+    @functools.cached_property
+    def _unwaiting(self) -> Database:
+        return self._database.unwaiting()
 
     @functools.cached_property
     def _database(self) -> Database:
