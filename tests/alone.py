@@ -18,7 +18,7 @@ def alone(
     function: Callable[..., None],
     *arguments: object,
     prefix: Sequence[str] = (),
-    timeout: int = 120,
+    timeout: int = 240,
 ) -> str:
     """Call a function of a test module, with strings, in a new interpreter; give what it prints."""
     command = [

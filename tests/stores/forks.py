@@ -80,7 +80,7 @@ def fork_amid_threads(url: str) -> None:
             def work(number: int = number) -> None:
                 write_and_read(store, f"child-{number}")
 
-            join(fork(work, within=20))
+            join(fork(work))
     finally:
         stop.set()
         for thread in threads:
