@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import uvicorn
+from benchmarks.gateway_serving import serve
 
 _said = json.loads(Path(os.environ["HELLO"]).read_text())
 _START = {
@@ -38,22 +38,7 @@ application = whole if len(_CHUNKS) == 1 else stream
 
 
 def main() -> None:
-    # The settings of the gateway's own server.
-    uvicorn.run(
-        application,
-        port=int(sys.argv[1]),
-        http="httptools",
-        loop="uvloop",
-        lifespan="off",
-        ws="none",
-        log_level="critical",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=2048,
-        timeout_keep_alive=75,
-        limit_concurrency=10_000,
-    )
+    serve(application, int(sys.argv[1]), timeout_keep_alive=75, limit_concurrency=10_000)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from typing import Any
 
-import uvicorn
+from benchmarks.gateway_serving import serve
 
 WORDS = "Sunlight is scattered by the air, and blue more than red. " * 20
 DIMENSIONS = 64
@@ -177,18 +177,9 @@ async def stream(send: Any, question: str, *, cut: bool) -> None:
 
 def main() -> None:
     random.seed(int(os.environ.get("SEED", "1")))
-    uvicorn.run(
+    serve(
         application,
-        port=int(sys.argv[1]),
-        http="httptools",
-        loop="uvloop",
-        lifespan="off",
-        ws="none",
-        log_level="critical",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=2048,
+        int(sys.argv[1]),
         timeout_keep_alive=int(os.environ.get("KEEP_ALIVE", "75")),
         timeout_graceful_shutdown=1,
     )

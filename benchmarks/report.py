@@ -1,10 +1,12 @@
 """Show results as a table on the screen, as a page of Markdown, and as a chart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -44,18 +46,7 @@ def write(
     """Write NAME.md and NAME.svg."""
     name = bench.__name__.rpartition(".")[2]
     lines = [
-        f"# {bench.TITLE}",
-        "",
-        *(bench.__doc__ or "").strip().splitlines(),
-        "",
-        "This page is written by the command below; run it to measure on a machine of your own.",
-        "",
-        "```",
-        command,
-        "```",
-        "",
-        *(f"- {line}" for line in machine),
-        "",
+        *head(bench.TITLE, bench.__doc__, command, machine),
         "All contenders take turns within each round. A value is the median over the rounds; "
         "a ratio is the median of the ratios within each round.",
         "",
@@ -71,13 +62,40 @@ def write(
     _chart(folder / f"{name}.svg", bench.TITLE, results)
 
 
+def head(title: str, about: str | None, command: str, machine: Sequence[str]) -> list[str]:
+    """Give the lines with which a page begins: what it is about, and how and where it was made."""
+    return [
+        f"# {title}",
+        "",
+        *(about or "").strip().splitlines(),
+        "",
+        "This page is written by the command below; run it to measure on a machine of your own.",
+        "",
+        "```",
+        command,
+        "```",
+        "",
+        *(f"- {line}" for line in machine),
+        "",
+    ]
+
+
+@contextmanager
+def drawing(path: Path, width: float, height: float) -> Iterator[Axes]:
+    """Give axes to draw on, and write them as a chart that is the same for the same drawing."""
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "askonce", "font.size": 8}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+        yield axes
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+
+
 def _chart(path: Path, title: str, results: Sequence[Result]) -> None:
     """Draw how many times less each contender with a goal needs, and a mark where the goal is."""
     shown = [result for result in results if result.met is not None]
     labels = [f"{result.title}\n{result.name} / {result.comparison.against}" for result in shown]
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "askonce", "font.size": 8}):
-        figure = Figure(figsize=(10, 0.5 * len(shown) + 1.2), layout="constrained")
-        axes = figure.subplots()
+    with drawing(path, 10, 0.5 * len(shown) + 1.2) as axes:
         places = range(len(shown))
         axes.barh(
             places,
@@ -95,8 +113,6 @@ def _chart(path: Path, title: str, results: Sequence[Result]) -> None:
         axes.margins(x=0.1, y=0.01)
         axes.set_xlabel("times less than the other needs (log scale); the black mark is the goal")
         axes.set_title(title)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def _titles(results: Sequence[Result]) -> list[str]:

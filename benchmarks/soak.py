@@ -24,14 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import uvloop
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmarks.gateway_load import Connection
 from benchmarks.gateway_processes import Provider, configured
 from benchmarks.machine import machine_lines
+from benchmarks.report import drawing, head
 from benchmarks.soak_clients import Clients
 from benchmarks.soak_workers import Holding, holding, hook, memory, workers
 from tests.gateway.running import gateway
@@ -287,18 +286,7 @@ def _lines(soak: Soak, counts: dict[str, int], minutes: float) -> list[str]:
     met = sum(check.met for check in soak.checks)
     prompts, all_prompts, texts, all_texts = soak.sample
     lines = [
-        "# A soak of the gateway",
-        "",
-        *(__doc__ or "").strip().splitlines(),
-        "",
-        "This page is written by the command below; run it to measure on a machine of your own.",
-        "",
-        "```",
-        command,
-        "```",
-        "",
-        *(f"- {line}" for line in machine_lines(PACKAGES)),
-        "",
+        *head("A soak of the gateway", __doc__, command, machine_lines(PACKAGES)),
         f"{met} of {len(soak.checks)} goals met.",
         "",
         "![Memory of the workers over time](soak.svg)",
@@ -336,9 +324,7 @@ def _lines(soak: Soak, counts: dict[str, int], minutes: float) -> list[str]:
 
 def _chart(path: Path, soak: Soak) -> None:
     """Draw the memory of each worker over time."""
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "askonce", "font.size": 8}):
-        figure = Figure(figsize=(10, 3), layout="constrained")
-        axes = figure.subplots()
+    with drawing(path, 10, 3) as axes:
         for pid in dict.fromkeys(pid for _, held in soak.memory for pid in held):
             points = [(when / 60, held[pid] / 1e6) for when, held in soak.memory if pid in held]
             axes.plot(*zip(*points, strict=True))
@@ -346,5 +332,3 @@ def _chart(path: Path, soak: Soak) -> None:
         axes.set_xlabel("minutes")
         axes.set_ylabel("MB resident")
         axes.set_title("Memory of the workers; a new line is a worker that replaces a killed one")
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, format="svg", metadata={"Date": None})
