@@ -7,21 +7,10 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from askonce import archive, transfer
+from askonce.cli.bar import counter, progress
 from askonce.cli.places import apart, open_existing
-from askonce.core.store import Store
 from askonce.errors import InputError
 from askonce.stores import open_store, patient
 
@@ -89,8 +78,8 @@ def copy(
     existing = _existing(overwrite=overwrite, skip_existing=skip_existing)
     apart(src, dst)
     with open_existing(patient(src)) as source, open_store(patient(dst)) as target:
-        count = _counter(source, prefix)
-        with _telling(report) as tell, _progress("copying", count) as advance:
+        count = counter(source, prefix)
+        with _telling(report) as tell, progress("copying", count) as advance:
             outcome = transfer.Outcome()
             work = transfer.Transfer(target, existing, verify, tell, outcome=outcome)
             with _summarized("copied", outcome):
@@ -113,8 +102,8 @@ def export(store: str, file: Path, prefix: str, report: Path | None, *, overwrit
     Exit code: 0 if all is there, 2 if some entries are damaged, 1 if it could not be done.
     """
     with open_existing(patient(store)) as source:
-        count = _counter(source, prefix)
-        with _telling(report) as tell, _progress("exporting", count) as advance:
+        count = counter(source, prefix)
+        with _telling(report) as tell, progress("exporting", count) as advance:
             outcome = archive.export(
                 source, file, prefix=prefix, overwrite=overwrite, tell=tell, progress=advance
             )
@@ -149,7 +138,7 @@ def import_(
     with open_store(patient(store)) as target, _telling(report) as tell:
         outcome = transfer.Outcome()
         work = transfer.Transfer(target, existing, verify, tell, outcome=outcome)
-        with _progress("importing", lambda: total) as advance, _summarized("imported", outcome):
+        with progress("importing", lambda: total) as advance, _summarized("imported", outcome):
             archive.import_file(file, work, progress=advance)
     return SOME_LEFT if outcome.problems else 0
 
@@ -158,10 +147,6 @@ def _existing(*, overwrite: bool, skip_existing: bool) -> transfer.Existing:
     if overwrite and skip_existing:
         raise InputError("--overwrite and --skip-existing exclude each other; give one of them")
     return "replace" if overwrite else "keep" if skip_existing else "newer"
-
-
-def _counter(source: Store, prefix: str) -> Callable[[], int]:
-    return lambda: sum(1 for _ in source.keys(prefix))
 
 
 @contextlib.contextmanager
@@ -207,31 +192,3 @@ def _summarize(verb: str, outcome: transfer.Outcome) -> None:
     click.echo(
         f"{verb} {outcome.copied}" + "".join(f", {told} {count}" for count, told in counts if count)
     )
-
-
-class _Rate(ProgressColumn):
-    """Show how many entries are done in a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
-
-
-@contextlib.contextmanager
-def _progress(description: str, count: Callable[[], int]) -> Generator[transfer.Progress]:
-    """Show a bar on a terminal; entries are counted for it only there."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
-        task = progress.add_task(description, total=None)
-        progress.update(task, total=count())
-        yield lambda done: progress.advance(task, done)

@@ -1,18 +1,14 @@
 """The family of commands that keep a store in shape: prune, vacuum, verify."""
 
-import contextlib
 import json
-from collections.abc import Generator
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from askonce import upkeep
+from askonce.cli.bar import counter, progress
 from askonce.cli.places import open_existing, size
 from askonce.core.keys import namespace_prefix
-from askonce.core.store import Store
 from askonce.errors import InputError
 from askonce.stores import parse_size
 
@@ -43,7 +39,7 @@ def prune(url: str, older_than: str | None, namespace: str | None, max_bytes: st
     age = None if older_than is None else _seconds(older_than)
     with open_existing(url if max_bytes is None else _limited(url, max_bytes)) as store:
         prefix = "" if namespace is None else namespace_prefix(namespace)
-        with _progress("pruning", store, prefix) as advance:
+        with progress("pruning", counter(store, prefix)) as advance:
             count = upkeep.prune(store, older_than=age, namespace=namespace, progress=advance)
         count += 0 if max_bytes is None else store.evict()
         click.echo(f"Deleted {count} entries; the store takes {size(store.size())}.")
@@ -81,7 +77,7 @@ def verify(url: str, report: Path | None, *, repair: bool) -> int:
 
     Exit code: 0 if nothing damaged is left, 2 if something is, 1 if it could not be done.
     """
-    with open_existing(url) as store, _progress("verifying", store, "") as advance:
+    with open_existing(url) as store, progress("verifying", counter(store, "")) as advance:
         found = upkeep.verify(store, repair=repair, progress=advance)
     _show(found.damaged)
     if report is not None:
@@ -126,23 +122,3 @@ def _limited(url: str, max_bytes: str) -> str:
     """Add the limit to a store's URL; of two the last one counts."""
     limit = parse_size(max_bytes)
     return f"{url}{'&' if '?' in url else '?'}max_bytes={limit}"
-
-
-@contextlib.contextmanager
-def _progress(description: str, store: Store, prefix: str) -> Generator[upkeep.Progress]:
-    """Show a bar on a terminal; keys are counted for it only there."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
-        task = progress.add_task(description, total=None)
-        progress.update(task, total=sum(1 for _ in store.keys(prefix)))
-        yield lambda count: progress.advance(task, count)

@@ -20,7 +20,7 @@ from askonce.gateway.config import Config
 from askonce.gateway.handling import Handling
 from askonce.gateway.refusals import Headers
 from askonce.gateway.remembering import Recall
-from askonce.gateway.repeating import find_repeated, reply_repeated
+from askonce.gateway.repeating import find_repeated
 from askonce.gateway.state import State
 from askonce.observe.opentelemetry import request_span
 from askonce.observe.prometheus import Metrics
@@ -46,10 +46,10 @@ class Gateway:
         self._metrics = Metrics(CollectorRegistry())
         self._state: State | None = None
         self._retiring: set[asyncio.Task[None]] = set()
-        self._own: Mapping[str, Callable[[State, Scope], Any]] = {
-            "/healthz": self._health,
-            "/readyz": self._readiness,
-            "/metrics": self._expose,
+        self._own: Mapping[bytes, Callable[[State, Scope], Any]] = {
+            b"/healthz": self._health,
+            b"/readyz": self._readiness,
+            b"/metrics": self._expose,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,8 +133,8 @@ class Gateway:
         state = self._state
         if state is None:
             return
-        path = scope["raw_path"].partition(b"?")[0].decode("latin-1")
         client = Client(scope, receive, send, state.config.server)
+        path = scope["raw_path"].partition(b"?")[0]
         own = self._own.get(path)
         if own is not None and scope["method"] in ("GET", "HEAD"):
             await _answer(client, await own(state, scope))
@@ -147,7 +147,7 @@ class Gateway:
                 if recall is not None:
                     self._note_repeated(state, client, recall, time.perf_counter() - began)
                     return
-            await self._handle(state, client, path, began)
+            await self._handle(state, client, path.decode("latin-1"), began)
         finally:
             state.leave()
 
@@ -236,8 +236,10 @@ async def _repeated(state: State, client: Client) -> Recall | None:
     """Answer the short way if that is possible; a caller that went away has its answer, too."""
     try:
         recall = await find_repeated(state, client)
-        if recall is None or not await reply_repeated(client, recall):
+        reply = None if recall is None else recall.known.reply()
+        if reply is None:
             return None
+        await client.reply(200, *reply)
     except GoneError:
         return None
     return recall

@@ -21,7 +21,7 @@ from askonce.gateway.checking import Proof, proof_of
 from askonce.gateway.client import Client, GoneError
 from askonce.gateway.refusals import RefusedError, written
 from askonce.gateway.remembering import Recall
-from askonce.gateway.repeating import find_repeated, reply_repeated
+from askonce.gateway.repeating import find_repeated
 from askonce.gateway.routes import NotRoutedError, Target, check_path
 from askonce.gateway.state import State
 from askonce.gateway.upstreams import Way, headers_back
@@ -172,8 +172,10 @@ class Handling:
             return False
         if self._state.access is not None:
             self._state.access.check_answer(key, recall.models)
-        if not await reply_repeated(self._client, recall):
+        reply = recall.known.reply()
+        if reply is None:
             return False
+        await self._client.reply(200, *reply)
         self.outcome, self.route, self.recall = "hit", recall.route, recall
         return True
 

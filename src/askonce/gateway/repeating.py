@@ -26,12 +26,3 @@ async def find_repeated(state: State, client: Client, owner: str = "") -> Recall
     if recall is None or not (owner or state.acceptance.at_once(recall.digest)):
         return None
     return recall
-
-
-async def reply_repeated(client: Client, recall: Recall) -> bool:
-    """Send what is kept, if it is good; tell whether it was. Raises GoneError."""
-    reply = recall.known.reply()
-    if reply is None:
-        return False
-    await client.reply(200, *reply)
-    return True
