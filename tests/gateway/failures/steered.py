@@ -1,6 +1,8 @@
 """A provider that answers each prompt by its own, or as a test tells it to."""
 
-from tests.gateway.failures.asking import VECTORS
+import threading
+
+from tests.gateway.failures.asking import PATIENCE, VECTORS
 from tests.http import server as servers
 
 
@@ -37,3 +39,18 @@ def proper(asked):
     if body.get("stream"):
         return servers.chunked(servers.events(text[:4], text[4:]))
     return servers.plain(servers.completion(text))
+
+
+class Halves:
+    """Answer half at first: `begun` counts who got that, `go_on` lets the rest follow."""
+
+    def __init__(self):
+        self.begun = threading.Semaphore(0)
+        self.go_on = threading.Event()
+
+    def __call__(self, asked):
+        pieces = list(proper(asked))
+        yield from pieces[:2]
+        self.begun.release()
+        assert self.go_on.wait(PATIENCE)
+        yield from pieces[2:]

@@ -10,7 +10,7 @@ import threading
 import httpx2
 
 from tests.gateway.failures.asking import PATIENCE, ask, is_hit, until
-from tests.gateway.failures.steered import proper
+from tests.gateway.failures.steered import Halves, proper
 from tests.gateway.raw import talk
 from tests.gateway.running import configured, gateway
 from tests.http import server as servers
@@ -86,23 +86,14 @@ def test_a_worker_that_dies_while_it_asks_is_replaced_and_so_is_its_question(tmp
 
 def test_reloading_again_and_again_ends_no_stream(tmp_path, steered, provider):
     config = configured(tmp_path, provider.address)
-    go_on = threading.Event()
-    begun = threading.Semaphore(0)
-
-    def halves(asked):
-        pieces = list(proper(asked))
-        yield from pieces[:2]
-        begun.release()
-        assert go_on.wait(PATIENCE)
-        yield from pieces[2:]
-
+    halves = Halves()
     prompts = [f"reloaded {number}" for number in range(5)]
     steered.steps |= dict.fromkeys(prompts, halves)
     with gateway(config) as running, concurrent.futures.ThreadPoolExecutor() as pool:
         under_way = []
         for prompt in prompts:
             under_way.append(pool.submit(ask, running, prompt, stream=True))
-            assert begun.acquire(timeout=PATIENCE)
+            assert halves.begun.acquire(timeout=PATIENCE)
             read = sum("read anew" in line for line in running.log)
             running.reload()
             until(
@@ -110,7 +101,7 @@ def test_reloading_again_and_again_ends_no_stream(tmp_path, steered, provider):
                 and sum("read anew" in line for line in running.log) > read,
                 "the configuration is read anew",
             )
-        go_on.set()
+        halves.go_on.set()
         for prompt, one in zip(prompts, under_way, strict=True):
             reply = one.result()
             assert reply.status_code == 200 and "[DONE]" in reply.text

@@ -1,10 +1,9 @@
 """Stores that stand still, lose what they had, or come later: everybody is served."""
 
 import concurrent.futures
-import threading
 
 from tests.gateway.failures.asking import CHAT, PATIENCE, VECTORS, ask, is_hit, kept, until
-from tests.gateway.failures.steered import proper
+from tests.gateway.failures.steered import Halves
 from tests.gateway.running import configured, gateway
 from tests.servers.ports import free_port
 from tests.servers.redis import PROGRAMS, RedisServer
@@ -42,21 +41,12 @@ def test_a_store_that_comes_back_empty_is_filled_again(shared, redis):
 
 
 def test_a_stream_goes_on_when_its_store_goes_away(shared, redis, steered):
-    begun, go_on = threading.Event(), threading.Event()
-
-    def halves(asked):
-        pieces = list(proper(asked))
-        yield from pieces[:2]
-        begun.set()
-        assert go_on.wait(PATIENCE)
-        yield from pieces[2:]
-
-    steered.steps["halved"] = halves
+    steered.steps["halved"] = halves = Halves()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         under_way = pool.submit(ask, shared, "halved", stream=True)
-        assert begun.wait(PATIENCE)
+        assert halves.begun.acquire(timeout=PATIENCE)
         with redis.paused():
-            go_on.set()
+            halves.go_on.set()
             reply = under_way.result()
     assert reply.status_code == 200 and "[DONE]" in reply.text
     until(lambda: shared.get("/readyz")[0] == 200, "the store is back")
