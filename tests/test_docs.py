@@ -8,11 +8,13 @@ command prints, on stdout and stderr together. A block in an HTML comment sets t
 import contextlib
 import functools
 import io
+import os
 import re
 import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -71,10 +73,17 @@ def run_console(content: str, page: Path) -> None:
         assert printed.getvalue().split() == expected.split(), command
 
 
+@pytest.fixture
+def own_environment():
+    """Forget what a page sets."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
 @pytest.mark.parametrize(
     "page", list(filter(runs, PAGES)), ids=lambda page: str(page.relative_to(ROOT))
 )
-def test_page_runs(page, tmp_path, monkeypatch):
+def test_page_runs(page, tmp_path, monkeypatch, own_environment):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("langchain_core.globals._llm_cache", None)
     namespace = {"__name__": "page"}

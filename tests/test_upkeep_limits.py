@@ -240,10 +240,15 @@ def test_reads_are_noted_in_batches_and_once_in_a_while(limited, tmp_path, schem
     monkeypatch.setattr(usage, "patience", lambda now, since: 1e9)
     for module in ("sqlite_usage", "lmdb_usage", "file_usage"):
         monkeypatch.setattr(f"askonce.stores.{module}.patience", lambda now, since: 1e9)
-    before = limits.noted(store, tmp_path / "place")
-    there(store, range(200))
-    store.evict()
-    assert limits.noted(store, tmp_path / "place") == before
+    # The system itself notes the first times that a file is read after its times were set.
+    for _ in range(20 if scheme == "file" else 1):
+        before = limits.noted(store, tmp_path / "place")
+        there(store, range(200))
+        store.evict()
+        if limits.noted(store, tmp_path / "place") == before:
+            break
+    else:
+        pytest.fail("what is read is noted again and again")
 
 
 def test_patience_is_a_quarter_of_the_time_since_half_were_used_and_an_hour_at_most():
