@@ -1,5 +1,6 @@
 """What is asked anew in the background: who pays for it."""
 
+import re
 import time
 
 import httpx2
@@ -55,7 +56,8 @@ def test_a_key_pays_for_what_is_refreshed_on_its_behalf(tmp_path, keys, stream):
             assert ask(running.address, rich, stream=stream).status_code == 200
             began = time.monotonic()
             while (reply := ask(running.address, poor, stream=stream)).status_code == 200:
-                assert reply.headers["cache-status"].startswith("askonce; hit")
+                # What was asked just before may be on its way into the store still.
+                assert re.match("askonce; (hit|fwd=miss; collapsed)", reply.headers["cache-status"])
                 assert time.monotonic() - began < 30
             assert reply.json()["error"]["code"] == "budget_per_day"
         assert provider.count >= 2
