@@ -107,7 +107,8 @@ def test_an_account_may_name_the_server(gcs, bucket, tmp_path, monkeypatch):
     path = tmp_path / "account.json"
     path.write_text(gcs.account.file(gcs_base_url=gcs.endpoint))
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(path))
-    with open_store(f"gs://{bucket}?allow_http=true") as store:
+    patient = "lookup_timeout=60&timeout=60"
+    with open_store(f"gs://{bucket}?allow_http=true&{patient}") as store:
         store.write({"a/1": b"x"})
         assert store.read(["a/1"]) == [b"x"]
     assert any("askonce/log/" in name for name in gcs.buckets[bucket])
