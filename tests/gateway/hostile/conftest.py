@@ -11,10 +11,10 @@ from tests.http import server as servers
 
 LIMITS = """
 [server]
-header_timeout = 1
-body_timeout = 1
-write_timeout = 1
-idle_timeout = 2
+header_timeout = {patience}
+body_timeout = {patience}
+write_timeout = {patience}
+idle_timeout = {patience}
 max_header_bytes = 16384
 max_body_bytes = 200000
 [access]
@@ -49,8 +49,15 @@ def provider():
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory, provider):
-    config = configured(tmp_path_factory.mktemp("hostile"), provider.address, LIMITS)
+def patience():
+    """Give the seconds that the gateway waits for what does not come; a test may be slow itself."""
+    return 30
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, provider, patience):
+    limits = LIMITS.format(patience=patience)
+    config = configured(tmp_path_factory.mktemp("hostile"), provider.address, limits)
     with gateway(config) as running:
         yield running
         assert running.process.poll() is None

@@ -11,6 +11,12 @@ from tests.gateway.hostile.sending import CHAT, content, post
 from tests.gateway.raw import drip, talk
 
 
+@pytest.fixture(scope="module")
+def patience():
+    """Give the seconds that the gateway waits for what does not come: here it is waited for."""
+    return 1
+
+
 @pytest.mark.parametrize(
     "raw",
     [
