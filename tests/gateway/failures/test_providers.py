@@ -203,7 +203,8 @@ def test_too_many_at_once_for_a_provider_are_told_so(tmp_path, provider, steered
         assert go_on.wait(PATIENCE)
         return proper(asked)
 
-    more = "connect_timeout = 0.2\nmax_connections = 2"
+    # Also for those who do connect it has to be enough, on a busy machine.
+    more = "connect_timeout = 2\nmax_connections = 2"
     with gateway(configured(tmp_path, provider.address, more)) as running:
         steered.steps |= {"held 1": held, "held 2": held}
         with concurrent.futures.ThreadPoolExecutor() as pool:

@@ -34,7 +34,7 @@ class Calls(list):
         with _lock:
             self.append((verb, asked))
             number = len(self)
-        assert self.gate.wait(20)
+        assert self.gate.wait(60)
         return number
 
 

@@ -15,7 +15,7 @@ from askonce.integrations import langgraph
 from askonce.integrations.langgraph import NodeCache, node_key
 from tests.integrations.langgraph.graphs import State, graph_of
 
-WAITING = 20
+WAITING = 60
 
 
 class Gate:
