@@ -88,3 +88,25 @@ async def test_what_cannot_be_opened_leaves_the_shared_store_open(reloading, mon
     assert reloading.gateway._state is state
     store.write({"key": b"value"})
     assert store.read(["key"]) == [b"value"]
+
+
+async def test_reloads_at_the_same_moment_follow_one_another(reloading, tmp_path):
+    urls = [f"sqlite:///{tmp_path}/other.db", "memory://"] * 3
+    tasks = []
+    for url in urls:
+        reloading.told = configuration(url)
+        tasks.append(asyncio.ensure_future(reloading.gateway.reload()))
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    await settled(reloading)
+    reloading.store.write({"key": b"value"})
+    assert reloading.store.read(["key"]) == [b"value"]
+
+
+async def test_no_reload_outlives_the_end(reloading):
+    reload = asyncio.ensure_future(reloading.gateway.reload())
+    await asyncio.sleep(0)
+    await reloading.gateway.stop()
+    await reload
+    await reloading.gateway.reload()
+    assert reloading.gateway._state is None

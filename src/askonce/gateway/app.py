@@ -46,6 +46,7 @@ class Gateway:
         self._metrics = Metrics(CollectorRegistry())
         self._state: State | None = None
         self._retiring: set[asyncio.Task[None]] = set()
+        self._reloading = asyncio.Lock()
         self._own: Mapping[bytes, Callable[[State, Scope], Any]] = {
             b"/healthz": self._health,
             b"/readyz": self._readiness,
@@ -74,15 +75,19 @@ class Gateway:
 
         A configuration that cannot be used is told, and changes nothing.
         """
-        try:
-            fresh = await self._opened(self._state)
-        except (AskonceError, OSError) as error:
-            _log.error("the configuration is not changed: %s", error)
-            return
-        old, self._state = self._state, fresh
-        _log.info("the configuration was read anew")
-        if old is not None:
+        # One after the other: each may take the store of the one before.
+        async with self._reloading:
+            old = self._state
+            if old is None:
+                return
+            try:
+                fresh = await self._opened(old)
+            except (AskonceError, OSError) as error:
+                _log.error("the configuration is not changed: %s", error)
+                return
             fresh.take_over(old)
+            self._state = fresh
+            _log.info("the configuration was read anew")
             self._see_to(old.retire())
 
     async def _opened(self, before: State | None = None) -> State:
@@ -96,7 +101,8 @@ class Gateway:
 
     async def stop(self) -> None:
         """Close what was opened."""
-        state, self._state = self._state, None
+        async with self._reloading:
+            state, self._state = self._state, None
         if state is not None:
             await state.aclose()
         await asyncio.gather(*self._retiring)
