@@ -29,9 +29,12 @@ from tests.providers.fault_server import vectors_of
 def cluster():
     """Give the address of two nodes with two processors each."""
     os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
+    from ray._common.utils import get_default_ray_temp_dir
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray-")  # short: sockets are in it
+    # The cluster notes its address in Ray's usual folder, and does not make that.
+    pathlib.Path(get_default_ray_temp_dir()).mkdir(parents=True, exist_ok=True)
     node = {"num_cpus": 2, "object_store_memory": 100_000_000}
     nodes = Cluster(
         initialize_head=True,
