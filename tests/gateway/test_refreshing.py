@@ -61,3 +61,17 @@ def test_a_key_pays_for_what_is_refreshed_on_its_behalf(tmp_path, keys, stream):
                 assert time.monotonic() - began < 30
             assert reply.json()["error"]["code"] == "budget_per_day"
         assert provider.count >= 2
+
+
+def test_nobody_pays_for_a_refresh_that_failed(tmp_path, keys):
+    rich, poor = make(keys, "rich"), make(keys, "poor", budget_per_day=0.5)
+    with servers.running(servers.chat) as provider:
+        config = configured(tmp_path, provider.address, MORE.format(keys=keys))
+        with gateway(config, PROVIDERS_KEY="sk-providers") as running:
+            assert ask(running.address, rich, stream=False).status_code == 200
+            provider.answer = lambda asked: servers.plain({"error": {"message": "busy"}}, 503)
+            began = time.monotonic()
+            # Longer than what is spent takes to be known.
+            while time.monotonic() - began < 3 or provider.count < 4:
+                assert ask(running.address, poor, stream=False).status_code == 200
+                assert time.monotonic() - began < 30

@@ -134,9 +134,16 @@ async def test_what_is_claimed_in_a_loop_is_renewed_like_all_else(leases):
     assert leases.take(["a"], "other", 60.0) == ["a"]
 
 
+async def test_a_loop_leaves_the_first_claim_to_a_thread(leases):
+    leases.works_in_loops = True
+    assert leases.take_at_once(["a"], "one", 60.0) is None
+    assert await leases.aclaim(["a"]) == ["a"]
+    assert leases.take_at_once(["b"], "one", 60.0) == ["b"]
+
+
 async def test_a_loop_leaves_a_slow_disk_to_threads(leases, monkeypatch):
     leases.works_in_loops = True
-    assert leases.take_at_once(["a"], "one", 60.0) == ["a"]
+    assert leases.take(["a"], "one", 60.0) == ["a"]
     now = itertools.count(1000.0, 0.03)
     monkeypatch.setattr(sqlite_leases.time, "monotonic", lambda: next(now))
     assert leases.take_at_once(["b"], "one", 60.0) == ["b"]

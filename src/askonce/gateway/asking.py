@@ -71,14 +71,16 @@ class Asking:
         """Carry out a flow that nobody waits for; the key that gave the occasion pays for it."""
         bill = None if self._bill is None else Bill(self._bill.key, self._bill.model)
         read = sent = 0
-        streamed = False
+        streamed = failed = False
 
         async def call(wish: Wish) -> Any:
-            nonlocal read, sent, streamed
+            nonlocal read, sent, streamed, failed
             if isinstance(wish, Send):
                 read += len(wish.content)
+                failed = True
                 response = await self._ask(wish.content, bill)
                 streamed = is_events(response.headers)
+                failed = response.status_code >= httpx2.codes.BAD_REQUEST
                 return response
             outcome = await _look_after(wish)
             if isinstance(wish, Drain):
@@ -91,7 +93,7 @@ class Asking:
                 try:
                     await self._cache.arun(steps, call)
                 finally:
-                    if bill is not None:
+                    if bill is not None and not failed:
                         self._state.settle(bill, read=read, sent=sent, streamed=streamed)
 
         task = asyncio.ensure_future(refresh())

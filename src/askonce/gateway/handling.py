@@ -38,8 +38,6 @@ from askonce.wire import parse_body
 _LIBRARY: Final = libraries.find("httpx2")
 _STREAMS: Final = streams(_LIBRARY)
 
-_FIRST_ERROR: Final = 400
-
 
 @dataclass(slots=True)
 class Reply:
@@ -328,7 +326,7 @@ class Handling:
 
     def _settle(self) -> None:
         client = self._client
-        if self.bill is not None and client.status < _FIRST_ERROR:
+        if self.bill is not None and client.status < httpx2.codes.BAD_REQUEST:
             self._state.settle(
                 self.bill, read=len(self._content), sent=client.sent, streamed=client.is_events
             )

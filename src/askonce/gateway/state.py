@@ -64,7 +64,12 @@ class State:
         self.access: Access | None = None
         self._key_store: Store | None = None
         if config.access.keys is not None:
-            self._key_store = open_store(patient(_keys_url(config.access.keys)))
+            try:
+                self._key_store = open_store(patient(_keys_url(config.access.keys)))
+            except BaseException:
+                if self.owns_store:
+                    self.store.close()
+                raise
             writer = f"{os.getpid()}-{os.urandom(6).hex()}"
             ledger = Ledger(self._key_store, writer=writer, every=_EXCHANGE_EVERY)
             self.access = Access(KeyRing(self._key_store), ledger, self.prices)

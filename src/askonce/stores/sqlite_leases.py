@@ -133,7 +133,8 @@ class SQLiteLeases(Leases):
                 return None
 
         began = time.monotonic()
-        if began < self._slow_until:
+        # Making the tables may wait for whoever writes: the first time is a thread's.
+        if "_database" not in self.__dict__ or began < self._slow_until:
             return None
         try:
             return self._unwaiting.run(attempt)
