@@ -22,7 +22,7 @@ URL = "https://api.example.com/v1/chat/completions"
 @pytest.fixture
 def store():
     faulty = Faulty(MemoryStore())
-    faulty.IS_AT_HAND = faulty.reads_in_loops = True
+    faulty.IS_AT_HAND = faulty.works_in_loops = True
     return faulty
 
 
@@ -118,7 +118,7 @@ def test_a_store_that_is_not_at_hand_is_not_looked_into(cache, store):
     keep(cache, exchange)
     store.IS_AT_HAND = False
     assert known(cache, exchange).reply() is None
-    store.IS_AT_HAND, store.reads_in_loops = True, False
+    store.IS_AT_HAND, store.works_in_loops = True, False
     assert known(cache, exchange).reply() is None
 
 

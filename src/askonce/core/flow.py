@@ -211,7 +211,8 @@ async def _awrite(
     store: Store, entries: Mapping[str, bytes], expires: float, observe: Observer
 ) -> bool:
     try:
-        await store.awrite(entries, expires=expires)
+        if not store.write_at_once(entries, expires=expires):
+            await store.awrite(entries, expires=expires)
     except Exception as error:
         _tell_failure(observe, error, len(entries))
         return False

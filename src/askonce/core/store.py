@@ -35,8 +35,8 @@ class Store(ABC):
     IS_AT_HAND: ClassVar[bool] = False
     """Whether a look-up of one key is over in microseconds, on this machine."""
 
-    reads_in_loops: bool = False
-    """Whether event loops may read one key of a store at hand themselves; a server wants that."""
+    works_in_loops: bool = False
+    """Whether event loops may do what takes microseconds themselves; a server wants that."""
 
     _slow_until: float = 0.0
 
@@ -154,12 +154,16 @@ class Store(ABC):
         long is left to threads for a while.
         """
         began = time.monotonic()
-        if not (self.reads_in_loops and self.IS_AT_HAND) or began < self._slow_until:
+        if not (self.works_in_loops and self.IS_AT_HAND) or began < self._slow_until:
             return None
         values = self.read((key,))
         if time.monotonic() - began > SLOW:
             self._slow_until = began + SLOW_FOR
         return values
+
+    def write_at_once(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> bool:
+        """Write in an event loop; False where that could hold it up, and nothing is written."""
+        return False
 
     async def aread(self, keys: Sequence[str]) -> list[bytes | None]:
         """Read without blocking the event loop."""

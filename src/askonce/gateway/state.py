@@ -25,7 +25,7 @@ from askonce.http import HTTPCache
 from askonce.observe import tee
 from askonce.observe.opentelemetry import Traces
 from askonce.observe.prometheus import Metrics
-from askonce.stores import open_store, patient
+from askonce.stores import for_answers, open_store, patient
 
 _EXCHANGE_EVERY: Final = 1.0
 _TRY_AGAIN_AFTER: Final = 1.0
@@ -53,9 +53,9 @@ class State:
         self.store: Store = (
             before.store
             if before is not None and is_same
-            else open_store(config.cache.store or default_store_url())
+            else open_store(for_answers(config.cache.store or default_store_url()))
         )
-        self.store.reads_in_loops = True
+        self.store.works_in_loops = True
         if self.store.leases is not None:
             self.store.leases.works_in_loops = True
         self.acceptance = Acceptance(

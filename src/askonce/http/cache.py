@@ -22,7 +22,7 @@ from askonce.http.control import Defaults, Policy, policy_of
 from askonce.http.exchange import Batch, Bypass, Exchange, Rules, understand
 from askonce.http.flows import NOTHING_KNOWN, Lead, Spent
 from askonce.http.identity import Origin
-from askonce.stores import open_store
+from askonce.stores import for_answers, open_store
 from askonce.wire import Json
 
 DEFAULT_WAIT = 300.0
@@ -74,7 +74,7 @@ class HTTPCache:
         default = policy_of({**policy, "keep": shortfalls})
         self._keep = keep if callable(keep) else None
         self._owns_store = not isinstance(store, Store)
-        self.store = open_store(store)
+        self.store = open_store(for_answers(store))
         self.wait = wait
         self.observe = observe
         self.rules = Rules(

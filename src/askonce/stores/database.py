@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Sequence
@@ -41,8 +42,14 @@ class Database:
         synchronous: Literal["NORMAL", "OFF"] = "NORMAL",
         log_bytes: int = LOG_BYTES,
         waits: bool = True,
+        writing: "threading.Lock | None" = None,
     ) -> None:
         self.path = path
+        self._waits = waits
+        if writing is None:
+            # Before the room of the connections, which is entered with it in hand.
+            fork.hold_still(writing := threading.Lock())
+        self._writing = writing
         self._synchronous: Literal["NORMAL", "OFF"] = synchronous
         self.log = path.with_name(path.name + "-wal")
         self._longest_log = log_bytes * _LOG_EXCESS
@@ -53,7 +60,9 @@ class Database:
 
     def unwaiting(self) -> "Database":
         """Give the same file for work that must not wait; it is closed by itself."""
-        return Database(self.path, synchronous=self._synchronous, waits=False)
+        return Database(
+            self.path, synchronous=self._synchronous, waits=False, writing=self._writing
+        )
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do work on a connection of our own. Raises StoreError that says what is wrong."""
@@ -61,6 +70,18 @@ class Database:
             return self._connections.use(work)
         except (sqlite3.Error, UnicodeEncodeError) as error:
             raise StoreError(f"{self.path}: {_explain(error)}") from error
+
+    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do work that writes, one after the other in this process; see `run`.
+
+        Whoever waits for another's lock on the file sleeps much longer than a change takes.
+        """
+        if not self._writing.acquire(blocking=self._waits):
+            raise StoreError(f"{self.path}: another thread is writing")
+        try:
+            return self.run(work)
+        finally:
+            self._writing.release()
 
     def trim_log(self) -> None:
         """Empty the log if it has become long, and let readers finish for that."""

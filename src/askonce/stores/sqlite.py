@@ -8,20 +8,21 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from askonce.core.entry import NEVER
 from askonce.core.finding import Finding
 from askonce.core.lease import Leases
 from askonce.core.store import Store
 from askonce.core.table import cut
-from askonce.errors import StoreError
+from askonce.errors import InputError, StoreError
 from askonce.stores import Location
 from askonce.stores.database import LOG_BYTES, Database, create, persist, write
 from askonce.stores.diagnosis import disk_of
 from askonce.stores.sqlite_diagnosis import findings_of
 from askonce.stores.sqlite_leases import SQLiteLeases
 from askonce.stores.sqlite_usage import Usage
+from askonce.stores.unwaiting import Unwaiting
 from askonce.stores.usage import check_limit, fitting, refuse_the_rest
 
 T = TypeVar("T")
@@ -29,9 +30,13 @@ T = TypeVar("T")
 FORMAT = 1
 _READ_AT_ONCE = 500
 _JOIN_AT_ONCE = 250
+_MOST_AT_ONCE = 65536
+"""Bytes that a loop writes itself."""
+_LOG_EVERY = 64
 PAGE_SIZE = 32768
 """Vectors of 1,536 float32 fit five to a page of this size; smaller pages waste a quarter."""
 
+_PAGE_SIZES = tuple(2**power for power in range(9, 17))
 SMALL_PAGE_SIZE = 4096
 """For entries written one at a time: each write puts every page it touches into the log."""
 
@@ -103,12 +108,19 @@ class SQLiteStore(Store):
         )
         self._database.run(prepare)
         self._usage = None if max_bytes is None else Usage(self._database, max_bytes)
+        self._written_at_once = itertools.count()
 
     @classmethod
     def open(cls, location: Location) -> "SQLiteStore":
-        """Open `sqlite:///file.db`, whose one option is `max_bytes`."""
-        location.only_options("max_bytes")
-        return cls(location.file_path(), max_bytes=location.limit_option())
+        """Open `sqlite:///file.db`, whose options are `max_bytes` and `page_size`."""
+        location.only_options("max_bytes", "page_size")
+        page_size = location.size_option("page_size", PAGE_SIZE)
+        if page_size not in _PAGE_SIZES:
+            raise InputError(
+                f"{location.shown!r}: page_size is {page_size}; "
+                f"SQLite has pages of {', '.join(map(str, _PAGE_SIZES))} bytes"
+            )
+        return cls(location.file_path(), page_size=page_size, max_bytes=location.limit_option())
 
     def read(self, keys: Sequence[str]) -> list[bytes | None]:
         if self._usage is None:
@@ -116,6 +128,13 @@ class SQLiteStore(Store):
         values, ids = self._database.run(lambda connection: _read_noting(connection, keys))
         self._usage.touches.add(ids)
         return values
+
+    def read_at_once(self, key: str) -> list[bytes | None] | None:
+        if self._usage is not None:
+            return super().read_at_once(key)
+        if not self.works_in_loops:
+            return None
+        return self._unwaiting.read(lambda connection: _read(connection, (key,)))
 
     def read_joined(self, keys: Sequence[str]) -> bytes | list[bytes | None]:
         if self._usage is not None or len(keys) == 1:
@@ -132,11 +151,26 @@ class SQLiteStore(Store):
             fit = fitting(entries, usage.max_bytes)
             usage.touches.flush()
         rows = [(key, expires, value) for key, value in fit.items()]
-        self._database.run(lambda connection: write(connection, _WRITE, rows))
+        self._database.change(lambda connection: write(connection, _WRITE, rows))
         self._database.trim_log()
         if usage is not None:
             self._evict(usage, fit)
             refuse_the_rest(entries, fit, usage.max_bytes)
+
+    def write_at_once(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> bool:
+        if not self.works_in_loops or self._usage is not None:
+            return False
+        size = sum(map(len, entries.values()))
+        # Only a thread writes the log back.
+        if size > _MOST_AT_ONCE or next(self._written_at_once) % _LOG_EVERY == 0:
+            return False
+        rows = [(key, expires, value) for key, value in entries.items()]
+
+        def work(connection: sqlite3.Connection) -> Literal[True]:
+            write(connection, _WRITE, rows)
+            return True
+
+        return self._unwaiting.change(work) is not None
 
     def _evict(self, usage: Usage, spared: Mapping[str, bytes]) -> int:
         if not usage.is_above():
@@ -145,11 +179,15 @@ class SQLiteStore(Store):
         return count + usage.evict(spared) if usage.is_above() else count
 
     def delete(self, keys: Sequence[str]) -> None:
-        self._database.run(lambda connection: write(connection, _DELETE, [(key,) for key in keys]))
+        self._database.change(lambda connection: write(connection, _DELETE, [(key,) for key in keys]))
 
     @functools.cached_property
     def leases(self) -> Leases:
-        return SQLiteLeases(self._database)
+        return SQLiteLeases(self._database, unwaiting=lambda: self._unwaiting)
+
+    @functools.cached_property
+    def _unwaiting(self) -> Unwaiting:
+        return Unwaiting(self._database)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         last = ""
@@ -191,6 +229,8 @@ class SQLiteStore(Store):
         if self._usage is not None:
             self._usage.touches.flush()
         self._close_leases()
+        if "_unwaiting" in self.__dict__:
+            self._unwaiting.close()
         self._database.close()
 
 

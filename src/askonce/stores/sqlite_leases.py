@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from askonce.core.lease import DEFAULT_SECONDS, Leases
-from askonce.core.store import SLOW, SLOW_FOR
-from askonce.errors import StoreError
 from askonce.stores.database import Database, create, transaction
+from askonce.stores.unwaiting import Unwaiting
 
 T = TypeVar("T")
 
@@ -51,15 +50,24 @@ _DROP_SOME = "UPDATE askonce_claims SET first = ?, keys = ? WHERE first = ?"
 
 
 class SQLiteLeases(Leases):
-    """Keep the leases of a store's processes in tables; they must share one clock."""
+    """Keep the leases of a store's processes in tables; they must share one clock.
 
-    def __init__(self, database: Database | Path, seconds: float = DEFAULT_SECONDS) -> None:
+    `unwaiting` gives what the store itself uses in event loops.
+    """
+
+    def __init__(
+        self,
+        database: Database | Path,
+        seconds: float = DEFAULT_SECONDS,
+        *,
+        unwaiting: Callable[[], Unwaiting] | None = None,
+    ) -> None:
         super().__init__(seconds)
         self._given = database
-        self._slow_until = 0.0
+        self._shared = unwaiting
 
     def take(self, keys: Sequence[str], holder: str, seconds: float) -> list[str]:
-        return self._database.run(self._taking(keys, holder, seconds))
+        return self._database.change(self._taking(keys, holder, seconds))
 
     def take_at_once(self, keys: Sequence[str], holder: str, seconds: float) -> list[str] | None:
         return self._try(self._taking(keys, holder, seconds)) if len(keys) < _MANY else None
@@ -96,10 +104,10 @@ class SQLiteLeases(Leases):
                         connection.execute(_RENEW_TOGETHER, (expires, first))
                 connection.executemany(_RENEW, [(expires, key, holder) for key in rest])
 
-        self._database.run(work)
+        self._database.change(work)
 
     def drop(self, keys: Sequence[str], holder: str) -> None:
-        self._database.run(self._dropping(keys, holder))
+        self._database.change(self._dropping(keys, holder))
 
     def drop_at_once(self, keys: Sequence[str], holder: str) -> bool:
         return len(keys) < _MANY and self._try(self._dropping(keys, holder)) is not None
@@ -125,36 +133,20 @@ class SQLiteLeases(Leases):
 
     def _try(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         """Do work if nobody else writes just now; whatever fails here, a thread tries again."""
-
-        def attempt(connection: sqlite3.Connection) -> T | None:
-            try:
-                return work(connection)
-            except sqlite3.OperationalError:
-                return None
-
-        began = time.monotonic()
         # Making the tables may wait for whoever writes: the first time is a thread's.
-        if "_database" not in self.__dict__ or began < self._slow_until:
-            return None
-        try:
-            return self._unwaiting.run(attempt)
-        except StoreError:
-            return None
-        finally:
-            if time.monotonic() - began > SLOW:
-                self._slow_until = began + SLOW_FOR
+        return self._unwaiting.change(work) if "_database" in self.__dict__ else None
 
     def close(self) -> None:
         """Close the file of its own, too, if it has one."""
         super().close()
-        if "_unwaiting" in self.__dict__:
+        if self._shared is None and "_unwaiting" in self.__dict__:
             self._unwaiting.close()
         if isinstance(self._given, Path) and "_database" in self.__dict__:
             self._database.close()
 
     @functools.cached_property
-    def _unwaiting(self) -> Database:
-        return self._database.unwaiting()
+    def _unwaiting(self) -> Unwaiting:
+        return Unwaiting(self._database) if self._shared is None else self._shared()
 
     @functools.cached_property
     def _database(self) -> Database:

@@ -1,0 +1,57 @@
+"""What an event loop does on an SQLite file itself, for it takes less time than a thread's start."""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from askonce.core.store import SLOW, SLOW_FOR
+from askonce.errors import StoreError
+from askonce.stores.database import Database
+
+T = TypeVar("T")
+
+
+class Unwaiting:
+    """Work on a database only if nobody else writes just now, and if it was not slow lately.
+
+    One connection does it all as long as one loop does: it need not read again what it wrote.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database.unwaiting()
+        self._slow_until = 0.0
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Do work that only reads, or give None: a thread does it then, and tells what is wrong."""
+        return self._attempt(work, self._database.run)
+
+    def change(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Do work that writes, or give None; see `read`."""
+        return self._attempt(work, self._database.change)
+
+    def _attempt(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        do: Callable[[Callable[[sqlite3.Connection], T | None]], T | None],
+    ) -> T | None:
+        def trial(connection: sqlite3.Connection) -> T | None:
+            try:
+                return work(connection)
+            except sqlite3.OperationalError:
+                return None
+
+        began = time.monotonic()
+        if began < self._slow_until:
+            return None
+        try:
+            return do(trial)
+        except StoreError:
+            return None
+        finally:
+            if time.monotonic() - began > SLOW:
+                self._slow_until = began + SLOW_FOR
+
+    def close(self) -> None:
+        """Close the connection; work under way finishes first."""
+        self._database.close()
