@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import h11
-import httpcore2
+import httpx2
 import uvicorn
 from uvicorn.server import ServerState
 
 from askonce.gateway.app import Gateway
 from askonce.gateway.config import Config
+from askonce.gateway.connection import Connection
+from askonce.gateway.direct import Direct
 from askonce.gateway.protocol import BoundedProtocol
 from tests.gateway.answers import Fault, Response
 from tests.gateway.questions import Question
@@ -27,7 +29,7 @@ UPSTREAM = "http://up.test/v1"
 Answers = Callable[[Question], Response]
 
 
-class Provider(httpcore2.AsyncNetworkBackend):
+class Provider:
     """Answer what is asked over connections that exist only here."""
 
     def __init__(self, answer: Answers) -> None:
@@ -35,15 +37,22 @@ class Provider(httpcore2.AsyncNetworkBackend):
         self.asked: list[Question] = []
         self.said: dict[str, Response] = {}
         self.hosts: set[tuple[str, int]] = set()
-        self.connections: deque[Connection] = deque(maxlen=100)
+        self.connections: deque[Upstream] = deque(maxlen=100)
         self.is_down = False
 
-    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Any:
-        self.hosts.add((host, port))
-        if self.is_down:
-            raise httpcore2.ConnectError("refused")
-        self.connections.append(Connection(self))
-        return self.connections[-1]
+    def serve(self, direct: Direct) -> None:
+        """Be what this transport connects to."""
+
+        async def connect() -> Connection:
+            self.hosts.add((direct._host, direct._port))
+            if self.is_down:
+                raise ConnectionRefusedError("refused")
+            connection = direct.made()
+            self.connections.append(Upstream(self, connection))
+            connection.connection_made(self.connections[-1])
+            return connection
+
+        direct.connect = connect  # type: ignore[method-assign]
 
     def respond(self, question: Question) -> Response:
         self.asked.append(question)
@@ -52,23 +61,27 @@ class Provider(httpcore2.AsyncNetworkBackend):
         return response
 
 
-class Connection(httpcore2.AsyncNetworkStream):
-    def __init__(self, provider: Provider) -> None:
+class Upstream(asyncio.Transport):
+    """Be a connection to the provider: what is written is asked, what is said comes in pieces."""
+
+    def __init__(self, provider: Provider, connection: Connection) -> None:
+        super().__init__()
         self._provider = provider
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
         self._request: h11.Request | None = None
         self._body = b""
-        self._pieces: list[Any] = []
+        self._pieces: deque[Any] = deque()
         self._closes = False
+        self._is_paused = False
+        self._is_giving = False
         self.is_closed = False
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if self._closes:
-            raise httpcore2.WriteError("broken pipe")
-        if not buffer:
-            return
-        self._parser.receive_data(buffer)
-        while True:
+    def write(self, data: Any) -> None:
+        assert not self.is_closed
+        self._parser.receive_data(bytes(data))
+        while not self._closes:
             event = self._parser.next_event()
             match event:
                 case h11.Request():
@@ -98,32 +111,60 @@ class Connection(httpcore2.AsyncNetworkStream):
         response = self._provider.respond(question)
         self._pieces += response.pieces
         self._closes = response.closes
+        self._go_on()
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        await asyncio.sleep(0)
-        if not self._pieces:
-            if self._closes:
-                return b""
-            raise httpcore2.ReadTimeout("nothing comes")
-        piece = self._pieces.pop(0)
-        if isinstance(piece, asyncio.Event):
-            await piece.wait()
-            return await self.read(max_bytes)
-        if piece == Fault.RESET:
-            raise httpcore2.ReadError("reset")
-        if piece == Fault.HANG:
-            raise httpcore2.ReadTimeout("nothing comes")
-        if len(piece) > max_bytes:
-            self._pieces.insert(0, piece[max_bytes:])
-        return piece[:max_bytes] if piece else await self.read(max_bytes)
+    def _go_on(self) -> None:
+        if not self._is_giving:
+            self._is_giving = True
+            self._loop.call_soon(self._give)
 
-    async def aclose(self) -> None:
-        self.is_closed = True
+    def _give(self) -> None:
+        self._is_giving = False
+        if self.is_closed or self._is_paused:
+            return
+        piece = self._pieces.popleft() if self._pieces else None
+        match piece:
+            case asyncio.Event():
+                self._is_giving = True
+                waiting = self._loop.create_task(piece.wait())
+                waiting.add_done_callback(lambda _: self._give())
+                return
+            case Fault.RESET:
+                self._lose(ConnectionResetError("reset"))
+            case Fault.HANG:
+                self._connection._late(httpx2.ReadTimeout)
+            case bytes():
+                if piece:
+                    self._connection.data_received(piece)
+            case None if self._closes:
+                self._lose(None)
+            case None:
+                # Nothing more comes, and nobody has to wait for that.
+                reading = self._connection._reading
+                if reading is not None and not reading.is_whole:
+                    self._connection._late(httpx2.ReadTimeout)
+                return
+        self._go_on()
 
-    def get_extra_info(self, info: str) -> Any:
-        if info != "is_readable":
-            return None
-        return self.is_closed or self._closes or bool(self._pieces)
+    def _lose(self, error: Exception | None) -> None:
+        if not self.is_closed:
+            self.is_closed = True
+            self._loop.call_soon(self._connection.connection_lost, error)
+
+    def close(self) -> None:
+        self._lose(None)
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def pause_reading(self) -> None:
+        self._is_paused = True
+
+    def resume_reading(self) -> None:
+        self._is_paused = False
+        self._go_on()
 
 
 class Wire(asyncio.Transport):
@@ -213,10 +254,8 @@ class InProcess:
         state = self.gateway._state
         assert state is not None
         for way in state.ways.values():
-            await way.transport.aclose()
-            way.transport._pool = httpcore2.AsyncConnectionPool(
-                network_backend=self.provider, max_connections=50, keepalive_expiry=60
-            )
+            assert isinstance(way.transport, Direct)
+            self.provider.serve(way.transport)
         self._settings = uvicorn.Config(
             self._app, http=BoundedProtocol, ws="none", lifespan="off", access_log=False,
             server_header=False, proxy_headers=False, log_config=None, interface="asgi3",

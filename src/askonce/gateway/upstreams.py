@@ -5,12 +5,12 @@ import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
-from operator import attrgetter
 from typing import Any, Final
 
 import httpx2
 
 from askonce.gateway.config import Upstream
+from askonce.gateway.direct import Direct
 from askonce.http.control import OWN_PREFIX
 from askonce.http.identity import Origin, is_credential, without_credentials
 from askonce.observe.opentelemetry import inject
@@ -61,9 +61,6 @@ with httpx2.Client(trust_env=False, transport=_NOWHERE) as _client:
     )
 """The content codings that can be undone here, which depends on what is installed."""
 
-_MOST_IDLE: Final = 64
-"""The pool looks at each idle connection's socket before each request."""
-
 _SET_ANEW: Final = frozenset({b"host", b"expect"})
 _BODILESS: Final = frozenset({204, 304})
 _UNSENDABLE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -83,16 +80,7 @@ class Way:
         self.upstream = upstream
         scheme, _, rest = upstream.base_url.partition("://")
         self.scheme, self.authority = scheme, rest.partition("/")[0].lower()
-        authorities = upstream.tls_authorities
-        self.transport = _Transport(
-            verify=ssl.create_default_context(cafile=authorities) if authorities else True,
-            proxy=upstream.proxy,
-            limits=httpx2.Limits(
-                max_connections=upstream.max_connections,
-                max_keepalive_connections=_MOST_IDLE,
-                keepalive_expiry=60,
-            ),
-        )
+        self.transport = _transport(upstream)
         self._timeouts = {
             "timeout": {
                 "connect": upstream.connect_timeout,
@@ -179,43 +167,30 @@ class Way:
         await self.transport.aclose()
 
 
-class _Transport(httpx2.AsyncHTTPTransport):
-    """Use no connection again on which more came than the answer.
-
-    The rest would be read as the answer to whatever is asked next.
-    """
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = await super().handle_async_request(request)
-        response.stream = _Answer(response.stream, response.extensions["network_stream"])
-        return response
-
-
-# httpcore2 has no other way to it.
-_rest_of = attrgetter("_httpcore_stream._stream._connection._h11_state.trailing_data")
-
-
-def _has_rest(stream: Any) -> bool:
-    """Tell whether more came than the answer, or if that cannot be told."""
-    try:
-        return bool(_rest_of(stream)[0])
-    except AttributeError:
-        return True
-
-
-class _Answer(httpx2.AsyncByteStream):
-    def __init__(self, stream: Any, connection: Any) -> None:
-        self._stream = stream
-        self._connection = connection
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        chunks: AsyncIterator[bytes] = aiter(self._stream)
-        return chunks
-
-    async def aclose(self) -> None:
-        if _has_rest(self._stream):
-            await self._connection.aclose()
-        await self._stream.aclose()
+def _transport(upstream: Upstream) -> httpx2.AsyncBaseTransport:
+    """Make what requests go out by: our own connections, or the library's through a proxy."""
+    authorities = upstream.tls_authorities
+    tls = ssl.create_default_context(cafile=authorities) if authorities else None
+    if upstream.proxy is not None:
+        return httpx2.AsyncHTTPTransport(
+            verify=True if tls is None else tls,
+            proxy=upstream.proxy,
+            limits=httpx2.Limits(
+                max_connections=upstream.max_connections,
+                # What comes late on one would be read as the answer to whatever is asked next.
+                max_keepalive_connections=0,
+            ),
+        )
+    url = httpx2.URL(upstream.base_url)
+    is_safe = url.scheme == "https"
+    return Direct(
+        url.raw_host.decode("ascii").strip("[]"),
+        url.port or (443 if is_safe else 80),
+        (tls or httpx2.create_ssl_context()) if is_safe else None,
+        connect_timeout=upstream.connect_timeout,
+        timeout=upstream.timeout,
+        max_connections=upstream.max_connections,
+    )
 
 
 class _Incoming(httpx2.AsyncByteStream):

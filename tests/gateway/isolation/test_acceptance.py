@@ -116,8 +116,7 @@ async def test_while_the_provider_is_down_who_was_accepted_not_long_ago_goes_on(
             served.provider.is_down = True
             state = served.gateway._state
             for way in state.ways.values():
-                for connection in way.transport._pool.connections:
-                    await connection.aclose()
+                await way.transport.aclose()
         else:
             memory.status = fails
         assert (await served.ask(question())).body == first.body
