@@ -8,19 +8,19 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
 from askonce.core.keys import RESERVED
 from askonce.errors import AskonceError, StoreError
-from askonce.gateway.client import Client, GoneError, Receive, Scope, Send
+from askonce.gateway.client import Client, Message, Receive, Scope, Send
 from askonce.gateway.config import Config
 from askonce.gateway.handling import Handling
 from askonce.gateway.refusals import Headers
-from askonce.gateway.remembering import Recall
-from askonce.gateway.repeating import find_repeated
+from askonce.gateway.remembering import Asked, Recall
+from askonce.gateway.repeating import asked_by, find_repeated
 from askonce.gateway.state import State
 from askonce.observe.opentelemetry import request_span
 from askonce.observe.prometheus import Metrics
@@ -139,7 +139,29 @@ class Gateway:
         state = self._state
         if state is None:
             return
-        client = Client(scope, receive, send, state.config.server)
+        message: Message | None = None
+        asked: Asked | None = None
+        # Keys are for the long way to check, and so are spans.
+        if scope["method"] == "POST" and state.access is None and not state.config.traces:
+            message = await receive()
+            state = self._state or state
+            asked = asked_by(scope, message)
+            recall = None if asked is None else find_repeated(state, asked)
+            reply = None if recall is None else recall.known.reply()
+            if recall is not None and reply is not None:
+                headers, chunks = reply
+                try:
+                    await send({"type": "http.response.start", "status": 200, "headers": headers})
+                    for chunk in chunks[:-1]:
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    await send({"type": "http.response.body", "body": chunks[-1]})
+                except OSError:
+                    # A caller that went away has its answer, too.
+                    pass
+                self._note_repeated(state, scope, recall, began, chunks)
+                return
+        client = Client(scope, receive, send, state.config.server, first=message)
+        client.asked = asked
         path = scope["raw_path"].partition(b"?")[0]
         own = self._own.get(path)
         if own is not None and scope["method"] in ("GET", "HEAD"):
@@ -147,12 +169,6 @@ class Gateway:
             return
         state.enter()
         try:
-            # Keys are for the long way to check, and so are spans.
-            if scope["method"] == "POST" and state.access is None and not state.config.traces:
-                recall = await _repeated(state, client)
-                if recall is not None:
-                    self._note_repeated(state, client, recall, time.perf_counter() - began)
-                    return
             await self._handle(state, client, path.decode("latin-1"), began)
         finally:
             state.leave()
@@ -180,23 +196,43 @@ class Gateway:
         seconds = time.perf_counter() - began
         route, outcome = handling.route, handling.outcome
         if handling.recall is not None:
-            self._note_repeated(state, client, handling.recall, seconds)
-            return
-        self._metrics.request(route=route, status=client.status, outcome=outcome, seconds=seconds)
-        if handling.first_byte:
-            self._metrics.first_byte(
-                route=route, outcome=outcome, seconds=handling.first_byte - began
-            )
+            state.remembered.count(handling.recall, seconds)
+        else:
+            status = client.status
+            self._metrics.request(route=route, status=status, outcome=outcome, seconds=seconds)
+            if handling.first_byte:
+                self._metrics.first_byte(
+                    route=route, outcome=outcome, seconds=handling.first_byte - began
+                )
         if state.config.access_log:
-            key = handling.key.id if handling.key else ""
-            _access.info("%s", _line(client, outcome, route, seconds, key=key))
+            line = _line(
+                client.scope,
+                status=client.status,
+                length=client.sent,
+                outcome=outcome,
+                route=route,
+                seconds=seconds,
+                key=handling.key.id if handling.key else "",
+            )
+            _access.info("%s", line)
 
     @staticmethod
-    def _note_repeated(state: State, client: Client, recall: Recall, seconds: float) -> None:
+    def _note_repeated(
+        state: State, scope: Scope, recall: Recall, began: float, chunks: Sequence[bytes]
+    ) -> None:
+        seconds = time.perf_counter() - began
         state.remembered.count(recall, seconds)
         if state.config.access_log:
-            key = client.asked[3] if client.asked else ""
-            _access.info("%s", _line(client, "hit", recall.route, seconds, key=key))
+            line = _line(
+                scope,
+                status=200,
+                length=sum(map(len, chunks)),
+                outcome="hit",
+                route=recall.route,
+                seconds=seconds,
+                key="",
+            )
+            _access.info("%s", line)
 
     async def _health(self, state: State, scope: Scope) -> Answer:
         return 200, _TEXT, b"well\n"
@@ -238,22 +274,10 @@ async def _answer(client: Client, answer: Answer) -> None:
     await client.give(body, more=False)
 
 
-async def _repeated(state: State, client: Client) -> Recall | None:
-    """Answer the short way if that is possible; a caller that went away has its answer, too."""
-    try:
-        recall = await find_repeated(state, client)
-        reply = None if recall is None else recall.known.reply()
-        if reply is None:
-            return None
-        await client.reply(200, *reply)
-    except GoneError:
-        return None
-    return recall
-
-
-def _line(client: Client, outcome: str, route: str, seconds: float, *, key: str) -> str:
+def _line(
+    scope: Scope, *, status: int, length: int, outcome: str, route: str, seconds: float, key: str
+) -> str:
     """Write a line of the access log: no query and no header, for these hold secrets."""
-    scope = client.scope
     caller = scope.get("client")
     return json.dumps(
         {
@@ -261,11 +285,11 @@ def _line(client: Client, outcome: str, route: str, seconds: float, *, key: str)
             "client": caller[0] if caller else "",
             "method": scope["method"],
             "path": scope["raw_path"].decode("latin-1"),
-            "status": client.status,
+            "status": status,
             "outcome": outcome,
             "upstream": route,
             "key": key,
-            "bytes": client.sent,
+            "bytes": length,
             "milliseconds": round(seconds * 1000, 2),
         }
     )

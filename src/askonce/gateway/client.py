@@ -21,7 +21,7 @@ class GoneError(Exception):
 
 
 class Client:
-    """Hold one request's connection.
+    """Hold one request's connection, and of what has come over it the `first` message.
 
     `status` is that of the answer, 0 before it begins; `sent` counts the bytes of its body;
     `is_events` tells whether it is a stream of events. `asked` is the whole request, if it has
@@ -44,11 +44,19 @@ class Client:
         "status",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Server) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        limits: Server,
+        *,
+        first: Message | None = None,
+    ) -> None:
         self.scope = scope
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.asked: Asked | None = None
-        self._first: Message | None = None
+        self._first = first
         self.status = 0
         self.sent = 0
         self.is_events = False
@@ -59,13 +67,10 @@ class Client:
         self._limits = limits
         self._watcher: asyncio.Task[None] | None = None
 
-    async def peek(self) -> bytes | None:
-        """Give the body if it has come at once; it can be read again. Raises as `body` does."""
-        message = self._first = await self._receive()
-        if message["type"] == "http.disconnect":
-            self.is_gone = True
-            raise GoneError
-        return None if message.get("more_body") else message.get("body", b"")
+    async def peek(self) -> Message:
+        """Give the first message, which can be read again. Raises GoneError."""
+        self._first = await self._next()
+        return self._first
 
     async def body(self) -> bytes:
         """Read the whole body. Raises RefusedError for one too long, GoneError."""
@@ -106,10 +111,9 @@ class Client:
         return content
 
     async def _next(self) -> Message:
-        if self._first is not None:
-            message, self._first = self._first, None
-            return message
-        message = await self._receive()
+        message, self._first = self._first, None
+        if message is None:
+            message = await self._receive()
         if message["type"] == "http.disconnect":
             self.is_gone = True
             raise GoneError

@@ -78,10 +78,8 @@ class Connection(asyncio.Protocol):
         self._transport.write(piece)
         return True
 
-    async def chunk(self) -> bytes:
+    async def chunk(self, reading: Reading) -> bytes:
         """Give all of the body that has come since, nothing at its end. Raises TransportError."""
-        reading = self._reading
-        assert reading is not None
         while not reading.chunks:
             if reading.is_whole:
                 return b""

@@ -10,6 +10,7 @@ import aiohappyeyeballs
 import httpx2
 
 from askonce.gateway.connection import Connection
+from askonce.gateway.reading import Reading
 
 _MOST_IDLE: Final = 64
 _IDLE_FOR: Final = 60.0
@@ -53,10 +54,10 @@ class Direct(httpx2.AsyncBaseTransport):
         try:
             reading = await connection.ask(request.method, head, body)
         except BaseException:
-            self._give_back(connection)
+            self.give_back(connection)
             raise
         return httpx2.Response(
-            reading.status, headers=reading.headers, stream=_Body(connection, self)
+            reading.status, headers=reading.headers, stream=_Body(self, connection, reading)
         )
 
     async def aclose(self) -> None:
@@ -130,7 +131,7 @@ class Direct(httpx2.AsyncBaseTransport):
         if connection in self._idle:
             self._idle.remove(connection)
 
-    def _give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
         if connection not in self._used:
             return
         self._used.discard(connection)
@@ -145,19 +146,20 @@ class Direct(httpx2.AsyncBaseTransport):
 class _Body(httpx2.AsyncByteStream):
     """Be the body of a response; closing it ends the exchange."""
 
-    def __init__(self, connection: Connection, direct: Direct) -> None:
-        self._connection = connection
+    def __init__(self, direct: Direct, connection: Connection, reading: Reading) -> None:
         self._direct = direct
+        self._connection = connection
+        self._reading = reading
         self._is_over = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while not self._is_over and (chunk := await self._connection.chunk()):
+        while not self._is_over and (chunk := await self._connection.chunk(self._reading)):
             yield chunk
 
     async def aclose(self) -> None:
         if not self._is_over:
             self._is_over = True
-            self._direct._give_back(self._connection)
+            self._direct.give_back(self._connection)
 
 
 def _written(request: httpx2.Request) -> tuple[bytes, bytes | AsyncIterator[bytes]]:

@@ -21,7 +21,7 @@ from askonce.gateway.checking import Proof, proof_of
 from askonce.gateway.client import Client, GoneError
 from askonce.gateway.refusals import RefusedError, written
 from askonce.gateway.remembering import Recall
-from askonce.gateway.repeating import find_repeated
+from askonce.gateway.repeating import asked_by, find_repeated
 from askonce.gateway.routes import NotRoutedError, Target, check_path
 from askonce.gateway.state import State
 from askonce.gateway.upstreams import Way, headers_back
@@ -165,7 +165,9 @@ class Handling:
 
     async def _at_once(self, key: ApiKey) -> bool:
         """Answer what this key has asked before, byte for byte, if its models still cover it."""
-        recall = await find_repeated(self._state, self._client, key.id)
+        client = self._client
+        client.asked = asked_by(client.scope, await client.peek(), key.id)
+        recall = None if client.asked is None else find_repeated(self._state, client.asked)
         if recall is None:
             return False
         if self._state.access is not None:
@@ -173,7 +175,7 @@ class Handling:
         reply = recall.known.reply()
         if reply is None:
             return False
-        await self._client.reply(200, *reply)
+        await client.reply(200, *reply)
         self.outcome, self.route, self.recall = "hit", recall.route, recall
         return True
 

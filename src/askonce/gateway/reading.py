@@ -1,4 +1,4 @@
-"""The reading of one response: a library's parser written in C, and what to make of its findings."""
+"""The reading of one response: a parser written in C, and what to make of its findings."""
 
 from typing import Final
 

@@ -11,6 +11,9 @@ from askonce.http.cache import HTTPCache
 from askonce.http.exchange import Exchange
 from askonce.http.flows import Found
 
+_TRUSTED_FOR: Final = 1.0
+"""Seconds: a writer that is stopped while it commits may show that later than it stamped it."""
+
 Pairs = list[tuple[bytes, bytes]]
 
 _LONGEST: Final = 32 << 10
@@ -23,13 +26,16 @@ class Known:
     Only what is plain is answered; for all else, and wherever in doubt, the flow finds out.
     """
 
-    __slots__ = ("_answer", "_blob", "_cache", "_chunks", "_exchange", "_fixed")
+    __slots__ = ("_answer", "_blob", "_cache", "_chunks", "_exchange", "_fixed", "_seen", "_stamp")
 
     def __init__(self, cache: HTTPCache, exchange: Exchange) -> None:
         self._cache = cache
         self._exchange = exchange
         self._blob: bytes | None = None
         self._answer: Answer | None = None
+        # The store's stamp before it was last read, and when that was.
+        self._stamp: object = None
+        self._seen = 0.0
         self._fixed: Pairs = []
         self._chunks: list[bytes] = []
 
@@ -41,12 +47,7 @@ class Known:
     def reply(self) -> tuple[Pairs, list[bytes]] | None:
         """Give headers and chunks of a kept answer that is good, None for all else."""
         now = time.time()
-        try:
-            values = self._cache.store.read_at_once(self._exchange.question.key)
-        except Exception:  # noqa: BLE001  the flow will tell of it
-            return None
-        blob = values[0] if values else None
-        if blob is None or (blob != self._blob and not self._open(blob)):
+        if not self._is_there(now):
             return None
         answer = self._answer
         if answer is None or now >= answer.expires:
@@ -60,6 +61,23 @@ class Known:
         status = passing.hit_status(answer, now=now).encode("ascii")
         return [*self._fixed, age, (b"cache-status", status)], self._chunks
 
+    def _is_there(self, now: float) -> bool:
+        """Tell whether the store holds the answer, the same as before or another."""
+        store = self._cache.store
+        try:
+            stamp = store.stamp()
+            if stamp is not None and stamp == self._stamp and 0 <= now - self._seen < _TRUSTED_FOR:
+                return True
+            values = store.read_at_once(self._exchange.question.key)
+        except Exception:  # noqa: BLE001  the flow will tell of it
+            return False
+        blob = values[0] if values else None
+        if blob is None or (blob != self._blob and not self._open(blob)):
+            self._stamp = None
+            return False
+        self._stamp, self._seen = stamp, now
+        return True
+
     def _open(self, blob: bytes) -> bool:
         """Read another entry than the last; tags may have retired it, which takes a flow."""
         if len(blob) > _LONGEST:
@@ -72,6 +90,8 @@ class Known:
                 self._exchange, Found(answer, blob), now=answer.created
             )
         except Exception:  # noqa: BLE001  whatever an entry holds, it must not break the call
+            return False
+        if not chunks:
             return False
         self._fixed = [
             (name.encode("latin-1"), value.encode("latin-1"))

@@ -227,10 +227,11 @@ def for_answers(store: Store | str) -> Store | str:
 
     Each write puts whole pages into the log: of vectors' pages, ten times an answer's length.
     """
-    if isinstance(store, str) and store.lower().startswith("sqlite:"):
-        if "page_size" not in Location.of(store).options:
-            return _with_options(store, {"page_size": _PAGE_OF_ANSWERS})
-    return store
+    if not isinstance(store, str) or not store.lower().startswith("sqlite:"):
+        return store
+    if "page_size" in Location.of(store).options:
+        return store
+    return _with_options(store, {"page_size": _PAGE_OF_ANSWERS})
 
 
 def _with_options(url: str, options: Mapping[str, str]) -> str:

@@ -136,6 +136,10 @@ class SQLiteStore(Store):
             return None
         return self._unwaiting.read(lambda connection: _read(connection, (key,)))
 
+    def stamp(self) -> object:
+        # With a limit, every look-up must be seen, to tell what was used last.
+        return None if self._usage is not None else self._database.stamp()
+
     def read_joined(self, keys: Sequence[str]) -> bytes | list[bytes | None]:
         if self._usage is not None or len(keys) == 1:
             return self.read(keys)
@@ -179,7 +183,9 @@ class SQLiteStore(Store):
         return count + usage.evict(spared) if usage.is_above() else count
 
     def delete(self, keys: Sequence[str]) -> None:
-        self._database.change(lambda connection: write(connection, _DELETE, [(key,) for key in keys]))
+        self._database.change(
+            lambda connection: write(connection, _DELETE, [(key,) for key in keys])
+        )
 
     @functools.cached_property
     def leases(self) -> Leases:

@@ -1,4 +1,4 @@
-"""What an event loop does on an SQLite file itself, for it takes less time than a thread's start."""
+"""What an event loop does on an SQLite file itself: it takes less time than to start a thread."""
 
 import sqlite3
 import time
