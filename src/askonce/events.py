@@ -89,6 +89,11 @@ def log(event: Event) -> None:
         _log.debug("%s: %d in %s", event.kind, event.count, event.namespace or "default")
 
 
+def load_prices() -> None:
+    """Read the table of prices now, which takes as long as some hundred answers."""
+    _price("gpt-4o-mini", 1, 1, 0)
+
+
 # Finding a price takes many times as long as a hit, and a hit is found again by its tokens.
 @functools.lru_cache(maxsize=1 << 16)
 def _price(model: str, asked: int, said: int, cached: int) -> float | None:

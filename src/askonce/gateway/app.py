@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from askonce.core.keys import RESERVED
 from askonce.errors import AskonceError, StoreError
+from askonce.events import load_prices
 from askonce.gateway.client import Client, Message, Receive, Scope, Send
 from askonce.gateway.config import Config
 from askonce.gateway.handling import Handling
@@ -115,6 +116,7 @@ class Gateway:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         self._listen()
+        load_prices()
         # What is there now stays: to look through it again and again would hold up requests.
         gc.collect()
         gc.freeze()
