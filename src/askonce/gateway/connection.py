@@ -1,7 +1,10 @@
 """One connection to an upstream, which carries one exchange of HTTP/1.1 after the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import select
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 import httpx2
@@ -28,21 +31,27 @@ class Connection(asyncio.Protocol):
         self._transport: Any = None
         self._reading: Reading | None = None
         self._is_sent = False
+        self._has_ended = False
         self._is_lost = False
         self._is_paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._rest: asyncio.TimerHandle | None = None
 
-    async def ask(self, method: str, head: bytes, body: bytes | AsyncIterator[bytes]) -> Reading:
+    async def ask(
+        self, method: str, head: bytes, body: bytes | AsyncGenerator[bytes, None]
+    ) -> Reading:
         """Send a request and wait for the head of its response.
 
         `head` and `body` are as they go out. Raises TransportError.
         """
         reading = self._reading = Reading(is_head=method == "HEAD")
+        self._is_sent = False
+        if not self.is_open:
+            raise httpx2.ReadError("the connection was lost")
         if isinstance(body, bytes):
             self._transport.write(head + body[:_PIECE])
-            self._is_sent = await self._send_rest(reading, body) if body[_PIECE:] else True
+            self._is_sent = len(body) <= _PIECE or await self._send_rest(reading, body)
         else:
             self._transport.write(head)
             self._is_sent = await self._send_pieces(reading, body)
@@ -56,10 +65,11 @@ class Connection(asyncio.Protocol):
                 return False
         return True
 
-    async def _send_pieces(self, reading: Reading, body: AsyncIterator[bytes]) -> bool:
-        async for piece in body:
-            if not await self._send(reading, piece):
-                return False
+    async def _send_pieces(self, reading: Reading, body: AsyncGenerator[bytes, None]) -> bool:
+        async with aclosing(body) as pieces:
+            async for piece in pieces:
+                if not await self._send(reading, piece):
+                    return False
         return True
 
     async def _send(self, reading: Reading, piece: bytes) -> bool:
@@ -93,13 +103,12 @@ class Connection(asyncio.Protocol):
         """Wait until something has come."""
         if reading.error is not None:
             raise reading.error
-        self._waiter = self._loop.create_future()
+        waiter = self._waiter = self._loop.create_future()
         timer = self._loop.call_later(self._timeout, self._late, httpx2.ReadTimeout)
         try:
-            await self._waiter
+            await waiter
         finally:
             timer.cancel()
-            self._waiter = None
 
     def _late(self, kind: type[httpx2.TimeoutException]) -> None:
         if self._reading is not None:
@@ -120,12 +129,32 @@ class Connection(asyncio.Protocol):
     def may_stay(self) -> bool:
         """Tell whether another exchange may follow the last one."""
         reading = self._reading
-        return reading is not None and reading.may_stay and self._is_sent and self.is_open
+        # What waits here, in either direction, would get into the next exchange.
+        is_clear = self._is_sent and self._room is None and not self._is_paused
+        return reading is not None and reading.may_stay and is_clear and self.is_open
+
+    @property
+    def has_begun(self) -> bool:
+        """Tell whether anything of an answer has come."""
+        return self._reading is not None and self._reading.has_begun
 
     @property
     def is_open(self) -> bool:
         """Tell whether it can be written to, as far as is known here."""
-        return not self._is_lost and not self._transport.is_closing()
+        return not self._has_ended and not self._transport.is_closing()
+
+    @property
+    def is_silent(self) -> bool:
+        """Tell whether nothing has come that the event loop has not handed on yet."""
+        told = self._transport.get_extra_info("socket")
+        if told is None:
+            return True
+        if sys.platform == "win32":
+            return not select.select([told.fileno()], [], [], 0)[0]
+        # Unlike `select`, it takes descriptors of any number.
+        polling = select.poll()
+        polling.register(told.fileno(), select.POLLIN)
+        return not polling.poll(0)
 
     def rest(self, seconds: float) -> None:
         """Stay open for so long without an exchange."""
@@ -141,6 +170,8 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """End the connection at once."""
         self.wake()
+        if self._reading is not None:
+            self._reading.fail(httpx2.ReadError("the connection was closed"))
         if not self._is_lost:
             self._transport.abort()
 
@@ -163,7 +194,12 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         self._tell()
 
+    def eof_received(self) -> None:
+        # Over TLS, this comes before the transport tells that it is closing.
+        self._has_ended = True
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._has_ended = True
         self._is_lost = True
         self.wake()
         if self._reading is not None:

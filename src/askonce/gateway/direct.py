@@ -4,20 +4,19 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
 
 import aiohappyeyeballs
 import httpx2
 
 from askonce.gateway.connection import Connection
 from askonce.gateway.reading import Reading
+from askonce.gateway.writing import written
 
 _MOST_IDLE: Final = 64
 _IDLE_FOR: Final = 60.0
 _NEXT_ADDRESS_AFTER: Final = 0.25
 """Seconds, as RFC 8305 recommends."""
-
-_UNSENDABLE: Final = frozenset(b"\0\r\n")
 
 
 class Direct(httpx2.AsyncBaseTransport):
@@ -47,14 +46,18 @@ class Direct(httpx2.AsyncBaseTransport):
         self._free = asyncio.Semaphore(max_connections)
         self._idle: list[Connection] = []
         self._used: set[Connection] = set()
+        self._is_closed = False
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        head, body = _written(request)
+        head, body = written(request)
         connection = await self._take(request)
         try:
             reading = await connection.ask(request.method, head, body)
         except BaseException:
             self.give_back(connection)
+            trace = request.extensions.get("trace")
+            if trace is not None and connection.has_begun:
+                await trace("connection.answer_begun", {})
             raise
         return httpx2.Response(
             reading.status, headers=reading.headers, stream=_Body(self, connection, reading)
@@ -62,6 +65,7 @@ class Direct(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close all connections."""
+        self._is_closed = True
         for connection in [*self._idle, *self._used]:
             connection.close()
 
@@ -88,8 +92,9 @@ class Direct(httpx2.AsyncBaseTransport):
         while self._idle:
             connection = self._idle.pop()
             connection.wake()
-            if connection.is_open:
+            if connection.is_open and connection.is_silent:
                 return connection
+            connection.close()
         return None
 
     async def _open(self, request: httpx2.Request) -> Connection:
@@ -101,7 +106,8 @@ class Direct(httpx2.AsyncBaseTransport):
                 return await self.connect()
         except TimeoutError:
             raise httpx2.ConnectTimeout(f"{self._host} took no connection in time") from None
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, UnicodeError) as error:
+            # The latter is for what can be the name of no host.
             raise httpx2.ConnectError(str(error)) from error
 
     async def connect(self) -> Connection:
@@ -132,10 +138,11 @@ class Direct(httpx2.AsyncBaseTransport):
             self._idle.remove(connection)
 
     def give_back(self, connection: Connection) -> None:
+        """Let others have a connection, or close it if it may not stay."""
         if connection not in self._used:
             return
         self._used.discard(connection)
-        if connection.may_stay and len(self._idle) < _MOST_IDLE:
+        if connection.may_stay and not self._is_closed and len(self._idle) < _MOST_IDLE:
             connection.rest(_IDLE_FOR)
             self._idle.append(connection)
         else:
@@ -153,32 +160,18 @@ class _Body(httpx2.AsyncByteStream):
         self._is_over = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while not self._is_over and (chunk := await self._connection.chunk(self._reading)):
+        while chunk := await self._chunk():
             yield chunk
+
+    async def _chunk(self) -> bytes:
+        if not self._is_over:
+            return await self._connection.chunk(self._reading)
+        if self._reading.is_whole and not self._reading.chunks:
+            return b""
+        # Not to be taken for the end.
+        raise httpx2.ReadError("the response was closed before its end")
 
     async def aclose(self) -> None:
         if not self._is_over:
             self._is_over = True
             self._direct.give_back(self._connection)
-
-
-def _written(request: httpx2.Request) -> tuple[bytes, bytes | AsyncIterator[bytes]]:
-    """Write a request's head and body. Raises LocalProtocolError for what no head can hold."""
-    lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
-    lines += [b"%s: %s" % pair for pair in request.headers.raw]
-    if not all(_UNSENDABLE.isdisjoint(line) for line in lines):
-        raise httpx2.LocalProtocolError("a header holds what HTTP does not allow")
-    lines += [b"", b""]
-    stream: Any = request.stream
-    if isinstance(stream, httpx2.ByteStream):
-        return b"\r\n".join(lines), b"".join(stream)
-    told = request.headers.get("transfer-encoding")
-    pieces = aiter(stream)
-    return b"\r\n".join(lines), _chunked(pieces) if told else pieces
-
-
-async def _chunked(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async for piece in pieces:
-        if piece:
-            yield b"%x\r\n%s\r\n" % (len(piece), piece)
-    yield b"0\r\n\r\n"

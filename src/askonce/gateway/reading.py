@@ -8,8 +8,9 @@ import httpx2
 _MOST_FRAMING: Final = 1 << 18
 """Bytes of a head, or of framing and trailers between two pieces of a body."""
 
-_OK: Final = 200
+_CONTINUE: Final = 100
 _SWITCHING: Final = 101
+_OK: Final = 200
 _STOPS: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 """How the parser tells that it reads no further."""
 
@@ -17,9 +18,9 @@ _STOPS: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 class Reading:
     """Take the bytes of a response; `headers` and `chunks` are what they hold.
 
-    `has_head` tells that all before the body is there, `is_whole` that nothing is missing,
-    `may_stay` that another response may come after it on the same connection, `error` why there
-    will not be more.
+    `has_begun` tells that anything came, `has_head` that all before the body is there,
+    `is_whole` that nothing is missing, `may_stay` that another response may come after it on the
+    same connection, `error` why there will not be more.
     """
 
     __slots__ = (
@@ -29,6 +30,7 @@ class Reading:
         "_parser",
         "chunks",
         "error",
+        "has_begun",
         "has_head",
         "headers",
         "is_whole",
@@ -47,6 +49,7 @@ class Reading:
         self.chunks: list[bytes] = []
         # Bytes of the chunks.
         self.length = 0
+        self.has_begun = False
         self.has_head = False
         self.is_whole = False
         self.may_stay = False
@@ -54,6 +57,9 @@ class Reading:
 
     def feed(self, data: bytes) -> None:
         """Take what has come."""
+        self.has_begun = True
+        if self.error is not None:
+            return
         self._framing += len(data)
         try:
             self._parser.feed_data(data)
@@ -66,7 +72,7 @@ class Reading:
         """Note that nothing comes any more."""
         if error is not None:
             self.fail(httpx2.ReadError(f"the connection was lost: {error}"))
-        elif self._ends_with_connection:
+        elif self._ends_with_connection and self.error is None:
             self.is_whole = True
         else:
             self.fail(httpx2.RemoteProtocolError("the connection was closed too early"))
@@ -92,47 +98,40 @@ class Reading:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers, which come after the body, are none of the headers.
-        if not self.has_head:
+        if not self.has_head and self.error is None:
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self.has_head:
+        if self.has_head or self.error is not None:
             return
         self.status = self._parser.get_status_code()
-        if self.status == _SWITCHING:
-            self.fail(httpx2.RemoteProtocolError("nobody asked for another protocol"))
+        codings = _values(self.headers, b"transfer-encoding")
+        if self.status == _SWITCHING or self.status < _CONTINUE:
+            self.fail(httpx2.RemoteProtocolError(f"nobody asked for a status of {self.status}"))
+        elif codings and [coding.strip().lower() for coding in codings] != [b"chunked"]:
+            # It would be passed on as if it were the content.
+            self.fail(httpx2.RemoteProtocolError("the coding of the body is not known here"))
         elif self.status < _OK:
             self.headers = []
         else:
             self.has_head = True
             # Then the parser would wait for a body that does not come.
             self.is_whole = self._is_head
-            self._ends_with_connection = _has_no_length(self.headers)
+            # As RFC 9112 has it in section 6.3.
+            has_length = codings or _values(self.headers, b"content-length")
+            self._ends_with_connection = not has_length
 
     def on_body(self, body: bytes) -> None:
-        if not self.is_whole:
+        if not self.is_whole and self.error is None:
             self._framing = 0
             self.length += len(body)
             self.chunks.append(body)
 
     def on_message_complete(self) -> None:
-        if self.has_head and not self.is_whole:
+        if self.has_head and not self.is_whole and self.error is None:
             self.is_whole = True
             self.may_stay = self._parser.should_keep_alive()
 
 
-def _has_no_length(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a body ends where its connection does (RFC 9112, section 6.3)."""
-    has_length = False
-    codings = b""
-    for name, value in headers:
-        match name.lower():
-            case b"content-length":
-                has_length = True
-            case b"transfer-encoding":
-                codings = value
-            case _:
-                pass
-    if codings:
-        return not codings.rstrip().lower().endswith(b"chunked")
-    return not has_length
+def _values(headers: list[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
+    return [value for name, value in headers if name.lower() == wanted]

@@ -32,12 +32,12 @@ def _lost(library: ModuleType) -> tuple[type[Exception], ...]:
 
 
 async def asend(library: ModuleType, inner: Any, request: Any) -> Any:
-    """Send a request, and once more if the connection it went out on had been closed."""
+    """Send a request, and once more if the connection it went out on had been closed before."""
     dialling = Dialling(request).watch_async()
     try:
         return await inner.handle_async_request(request)
     except _lost(library):
-        if dialling.dialled:
+        if dialling.may_be_heard:
             raise
         return await inner.handle_async_request(request)
 
@@ -92,7 +92,7 @@ def transports(library: ModuleType) -> tuple[type[Any], type[Any]]:
                     try:
                         return self.inner.handle_request(going)
                     except lost:
-                        if dialling.dialled:
+                        if dialling.may_be_heard:
                             raise
                         return self.inner.handle_request(going)
                 case Drain(response):
