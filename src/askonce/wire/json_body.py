@@ -32,9 +32,7 @@ def parse_body(body: bytes) -> Json:
     except UnicodeDecodeError as error:
         raise InputError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
     try:
-        value: object = json.loads(
-            text, object_pairs_hook=_members, parse_constant=_not_json, parse_float=_finite
-        )
+        value: object = _DECODER.decode(text)
     except InputError:
         raise
     except RecursionError:
@@ -82,6 +80,12 @@ def _finite(digits: str) -> float:
     if math.isinf(number):
         raise InputError(f"the number {digits[:40]} is too large for a float")
     return number
+
+
+# Made once: json.loads would make one for each body.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members, parse_constant=_not_json, parse_float=_finite
+)
 
 
 def _name_of(value: object) -> str:

@@ -50,12 +50,13 @@ class ChunkJoiner(Joiner):
     def _take(self, name: str, body: Json) -> None:
         if body.get("error") or name == "error":
             raise AnswerError(f"the provider reported an error in the stream: {body}")
+        head = self._head
         for field, value in body.items():
             # Fields repeat in every chunk; Azure's first chunk has most of them empty.
-            present = self._head.get(field)
-            keeps = field in self._head if not value else field in _CONSTANT and present
-            if field not in _STREAM_ONLY and not keeps:
-                self._head[field] = value
+            if field in _STREAM_ONLY or (field in _CONSTANT and head.get(field)):
+                continue
+            if value or field not in head:
+                head[field] = value
         choices = body.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):

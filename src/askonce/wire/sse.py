@@ -76,6 +76,9 @@ class Parser:
         self._held = b""
         if chunk.endswith(b"\r"):
             chunk, self._held = chunk[:-1], b"\r"
+        if not (self._raw or self._line) and _is_plain(chunk):
+            self._at_start = False
+            return [Event(chunk[6:-2], raw=chunk)]
         return self._take(chunk)
 
     def finish(self) -> list[Event]:
@@ -107,6 +110,16 @@ class Parser:
         if start < len(chunk):
             self._line.append(chunk[start:])
         return events
+
+
+def _is_plain(chunk: bytes) -> bool:
+    """Tell whether this is one event that is one line of data, as most chunks of most streams."""
+    return (
+        chunk.startswith(b"data: ")
+        and chunk.endswith(b"\n\n")
+        and chunk.count(b"\n") == 2
+        and b"\r" not in chunk
+    )
 
 
 def _event_of(lines: list[bytes], raw: bytes) -> Event:
