@@ -1,6 +1,7 @@
 """Straight to an upstream: a transport of httpx2 that keeps its connections open."""
 
 import asyncio
+import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -113,16 +114,20 @@ class Direct(httpx2.AsyncBaseTransport):
     async def connect(self) -> Connection:
         """Open a connection. Raises OSError."""
         loop = asyncio.get_running_loop()
+        name = self._host if self._tls is not None else None
+        if _is_address(self._host):
+            # There is nothing to look up, and nothing to choose from.
+            _, connection = await loop.create_connection(
+                self.made, self._host, self._port, ssl=self._tls, server_hostname=name
+            )
+            return connection
         addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         connected = await aiohappyeyeballs.start_connection(
             addresses, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER, interleave=1
         )
         try:
             _, connection = await loop.create_connection(
-                self.made,
-                sock=connected,
-                ssl=self._tls,
-                server_hostname=self._host if self._tls is not None else None,
+                self.made, sock=connected, ssl=self._tls, server_hostname=name
             )
         except BaseException:
             connected.close()
@@ -148,6 +153,14 @@ class Direct(httpx2.AsyncBaseTransport):
         else:
             connection.close()
         self._free.release()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 class _Body(httpx2.AsyncByteStream):
