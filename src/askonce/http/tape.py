@@ -88,14 +88,18 @@ class Tape:
     def end(self, *, whole: bool) -> Flow | None:
         """Give the flow that keeps the answer or lets go of it; None if it was ended before.
 
-        Unless `whole`, more was to come.
+        Unless `whole`, more was to come. What there is to look at is looked at by the flow, for
+        others may wait for their answers meanwhile.
         """
         if not self._open:
             return None
         self._open = False
         if self._lead.flight is not None:
             self._lead.flight.hand_over()
-        seconds = time.monotonic() - self._began
+            self._lead.flight.held = 0
+        return self._end(time.monotonic() - self._began, whole=whole)
+
+    def _end(self, seconds: float, *, whole: bool) -> Flow:
         self.go_on()
         if self._is_encoded:
             whole = self._see(self._decode(self._headers, self._unseen)) and whole
@@ -107,10 +111,12 @@ class Tape:
             kept = None
         if kept is None:
             spent = Spent(recording.usage, seconds)
-            return self.cache.letting_go(
-                self._lead, recording.code, recording.reason, ended=recording.ended, spent=spent
+            code, reason = recording.code, recording.reason
+            yield from self.cache.letting_go(
+                self._lead, code, reason, ended=recording.ended, spent=spent
             )
-        return self.cache.saving(self._lead, *kept)
+        else:
+            yield from self.cache.saving(self._lead, *kept)
 
     def _answer(self, seconds: float, *, whole: bool) -> tuple[Answer, bytes] | None:
         """Give the answer and its entry, None if there is nothing to keep."""
