@@ -171,7 +171,10 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
     except StopIteration as end:
         return end.value
     finally:
-        if held:
+        if held and store.works_in_loops:
+            # Whoever goes away must not hold up a server's loop while another process writes.
+            await _arelease(store, held, observe)
+        elif held:
             _release(store, held, observe)
         _tell_news(observe, store)
 

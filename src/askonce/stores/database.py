@@ -55,16 +55,23 @@ class Database:
             fork.hold_still(writing := threading.Lock())
         self._writing = writing
         self._synchronous: Literal["NORMAL", "OFF"] = synchronous
-        self.log = path.with_name(path.name + "-wal")
-        self._log_name = os.fspath(self.log)
+        self.log_bytes = log_bytes
+        # SQLite follows links, and puts the log beside the file itself.
+        self._log_name = os.path.realpath(path) + "-wal"
+        self.log = Path(self._log_name)
         self._longest_log = log_bytes * _LOG_EXCESS
         self._trim_after = 0.0
         self._connections = _Connections(path, synchronous, log_bytes if waits else 0, waits=waits)
         weakref.finalize(self, self._connections.close)
-        self._make_file()
+        if waits:
+            self._make_file()
 
     def unwaiting(self) -> "Database":
-        """Give the same file for work that must not wait; it is closed by itself."""
+        """Give the same file for work that must not wait; it is closed by itself.
+
+        Raises StoreError if this one has been closed: what comes late must not open it anew.
+        """
+        self._connections.check_open()
         return Database(
             self.path, synchronous=self._synchronous, waits=False, writing=self._writing
         )
@@ -81,7 +88,8 @@ class Database:
 
         Whoever waits for another's lock on the file sleeps much longer than a change takes.
         """
-        if not self._writing.acquire(blocking=self._waits):
+        # As long as for another process: where one holds the file, no queue may grow behind it.
+        if not self._writing.acquire(timeout=_BUSY_SECONDS if self._waits else 0):
             raise StoreError(f"{self.path}: another thread is writing")
         try:
             return self.run(work)
@@ -93,7 +101,8 @@ class Database:
 
         Each commit is written to the log. Files have the time of the kernel's last tick, so one
         that was just written to could be again without a trace; some file systems know but whole
-        seconds; and Windows notes times when it likes.
+        seconds; Windows notes times when it likes; and an empty log is none to SQLite, which may
+        write to the file itself then.
         """
         if os.name != "posix":
             return None
@@ -102,7 +111,8 @@ class Database:
         except OSError:
             return None
         written = found.st_mtime_ns
-        if not written % _SECOND or time.time_ns() - written < _SOME_TICKS:
+        is_fresh = time.time_ns() - written < _SOME_TICKS
+        if is_fresh or not written % _SECOND or not found.st_size:
             return None
         return written, found.st_size, found.st_ino
 
@@ -211,8 +221,7 @@ class _Connections:
 
     def use(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._room:
-            if self._closed:
-                raise StoreError(f"{self._path}: the store is closed")
+            self.check_open()
             self._mind_its_size()
             try:
                 connection = self._idle.pop()
@@ -227,6 +236,10 @@ class _Connections:
             if self._closed:
                 self._close_idle()
             return outcome
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"{self._path}: the store is closed")
 
     def close(self) -> None:
         self._closed = True

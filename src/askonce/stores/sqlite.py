@@ -32,7 +32,6 @@ _READ_AT_ONCE = 500
 _JOIN_AT_ONCE = 250
 _MOST_AT_ONCE = 65536
 """Bytes that a loop writes itself."""
-_LOG_EVERY = 64
 PAGE_SIZE = 32768
 """Vectors of 1,536 float32 fit five to a page of this size; smaller pages waste a quarter."""
 
@@ -108,7 +107,6 @@ class SQLiteStore(Store):
         )
         self._database.run(prepare)
         self._usage = None if max_bytes is None else Usage(self._database, max_bytes)
-        self._written_at_once = itertools.count()
 
     @classmethod
     def open(cls, location: Location) -> "SQLiteStore":
@@ -164,9 +162,7 @@ class SQLiteStore(Store):
     def write_at_once(self, entries: Mapping[str, bytes], *, expires: float = NEVER) -> bool:
         if not self.works_in_loops or self._usage is not None:
             return False
-        size = sum(map(len, entries.values()))
-        # Only a thread writes the log back.
-        if size > _MOST_AT_ONCE or next(self._written_at_once) % _LOG_EVERY == 0:
+        if sum(map(len, entries.values())) > _MOST_AT_ONCE:
             return False
         rows = [(key, expires, value) for key, value in entries.items()]
 
@@ -235,9 +231,10 @@ class SQLiteStore(Store):
         if self._usage is not None:
             self._usage.touches.flush()
         self._close_leases()
+        # The file first: then no loop opens it once more.
+        self._database.close()
         if "_unwaiting" in self.__dict__:
             self._unwaiting.close()
-        self._database.close()
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, page_size: int, log_bytes: int) -> None:

@@ -139,10 +139,10 @@ class SQLiteLeases(Leases):
     def close(self) -> None:
         """Close the file of its own, too, if it has one."""
         super().close()
-        if self._shared is None and "_unwaiting" in self.__dict__:
-            self._unwaiting.close()
         if isinstance(self._given, Path) and "_database" in self.__dict__:
             self._database.close()
+        if self._shared is None and "_unwaiting" in self.__dict__:
+            self._unwaiting.close()
 
     @functools.cached_property
     def _unwaiting(self) -> Unwaiting:
@@ -154,7 +154,10 @@ class SQLiteLeases(Leases):
         if isinstance(database, Path):
             database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             database = Database(database, synchronous="OFF")
-        database.run(lambda connection: create(connection, _SCHEMA, page_size=4096))
+        log_bytes = database.log_bytes
+        database.run(
+            lambda connection: create(connection, _SCHEMA, page_size=4096, log_bytes=log_bytes)
+        )
         return database
 
 
