@@ -68,7 +68,9 @@ async def _exactly(length: int, stream: AsyncIterable[bytes]) -> AsyncGenerator[
 
 
 @contextlib.asynccontextmanager
-async def _walking(stream: AsyncIterable[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+async def _walking(
+    stream: AsyncIterable[bytes],
+) -> AsyncGenerator[AsyncIterator[bytes], None]:
     """Iterate, and end the iteration at once where it is left early."""
     pieces = aiter(stream)
     try:
