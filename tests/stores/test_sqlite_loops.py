@@ -159,6 +159,7 @@ def test_what_fails_is_told_by_a_thread(store, path, monkeypatch, message):
         patches.setattr(sqlite, "write", fail)
         assert tell(store, {"a/1": b"x"}) == (False, ["store_failed"])
     assert len(set(failed_in)) == 2
+    assert not store._unwaiting._database._connections._idle, "a connection that failed is kept"
     assert tell(store, {"a/1": b"x"}) == (True, [])
     assert kept(path)["a/1"][0] == b"x"
 
