@@ -9,7 +9,8 @@ import httpx2
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(_TOKEN + rb" [\x21-\x7e]+ HTTP/1\.1")
-_FIELD: Final = re.compile(_TOKEN + rb": [^\x00-\x08\x0a-\x1f\x7f]*")
+_NAME: Final = re.compile(_TOKEN)
+_VALUE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
 
@@ -19,15 +20,15 @@ def written(request: httpx2.Request) -> tuple[bytes, bytes | AsyncGenerator[byte
     Raises LocalProtocolError for what a head cannot hold, and for a body that is not as long as
     the head tells: whoever reads it would take the rest for another request.
     """
-    method = request.method.encode("utf-8")
-    lines = [b"%s %s HTTP/1.1" % (method, request.url.raw_path)]
-    lines += [b"%s: %s" % pair for pair in request.headers.raw]
-    if not _REQUEST_LINE.fullmatch(lines[0]) or not all(map(_FIELD.fullmatch, lines[1:])):
+    fields = request.headers.raw
+    first = b"%s %s HTTP/1.1" % (request.method.encode("utf-8"), request.url.raw_path)
+    if not _REQUEST_LINE.fullmatch(first) or not all(
+        _NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in fields
+    ):
         raise httpx2.LocalProtocolError("the head holds what HTTP does not allow")
-    lines += [b"", b""]
-    head = b"\r\n".join(lines)
-    codings = _values(request, b"transfer-encoding")
-    lengths = _values(request, b"content-length")
+    head = b"\r\n".join([first, *[b"%s: %s" % pair for pair in fields], b"", b""])
+    codings = [value for name, value in fields if name.lower() == b"transfer-encoding"]
+    lengths = [value for name, value in fields if name.lower() == b"content-length"]
     stream: Any = request.stream
     if codings:
         if lengths or [coding.lower() for coding in codings] != [b"chunked"]:
@@ -42,10 +43,6 @@ def written(request: httpx2.Request) -> tuple[bytes, bytes | AsyncGenerator[byte
     if len(body) != length:
         raise httpx2.LocalProtocolError("the body is not as long as its content-length")
     return head, body
-
-
-def _values(request: httpx2.Request, wanted: bytes) -> list[bytes]:
-    return [value for name, value in request.headers.raw if name.lower() == wanted]
 
 
 async def _chunked(stream: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:

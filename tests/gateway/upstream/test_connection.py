@@ -6,6 +6,8 @@ import os
 import httpx2
 import pytest
 
+from askonce.gateway.connection import Connection
+
 from tests.gateway.upstream.scripted import OK, answer, ask, heard, question, until
 
 BIG = b"0123456789abcdef" * (1 << 16)
@@ -427,3 +429,43 @@ async def test_interim_answers_and_heads(serve):
     assert response.headers["content-length"] == "4"
     assert await heard(response) == b""
     assert len(served.peers) == 1
+
+
+class Wire(asyncio.Transport):
+    """Be a transport that takes everything and sends nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_closed = False
+
+    def write(self, data):
+        assert not self.is_closed
+
+    def abort(self):
+        self.is_closed = True
+
+    def is_closing(self):
+        return self.is_closed
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+async def test_what_has_not_gone_out_is_before_no_other_question(is_sent):
+    connection = Connection(10.0, lambda _: None)
+    connection.connection_made(Wire())
+    asking = asyncio.ensure_future(connection.ask("POST", b"POST / HTTP/1.1\r\n\r\n", b""))
+    await asyncio.sleep(0)
+    connection.pause_writing()
+    connection.data_received(answer())
+    reading = await asking
+    assert await connection.chunk(reading) == b"well" and reading.is_whole
+    if is_sent:
+        connection.resume_writing()
+    assert connection.may_stay == is_sent
+
+
+async def test_a_question_on_a_connection_that_is_lost_does_not_go_out():
+    connection = Connection(10.0, lambda _: None)
+    connection.connection_made(Wire())
+    connection.connection_lost(None)
+    with pytest.raises(httpx2.ReadError):
+        await connection.ask("GET", b"GET / HTTP/1.1\r\n\r\n", b"")

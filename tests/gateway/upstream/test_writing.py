@@ -64,7 +64,7 @@ async def test_what_goes_out():
             for field in (
                 (b"X", b"a\r\nY: b"), (b"X", b"a\nb"), (b"X", b"a\rb"), (b"X", b"a\0b"),
                 (b"X", b"a\x7fb"), (b"X\r\nY", b"b"), (b"X Y", b"b"), (b"X:", b"b"), (b"", b"b"),
-                (b"X ", b"b"), (b"X\xff", b"b"), (b"X", b"b\r\n\r\nGET / HTTP/1.1"),
+                (b"X ", b"b"), (b"X: ", b"b"), (b"X: b", b""), (b"X\xff", b"b"), (b"X", b"b\r\n\r\nGET / HTTP/1.1"),
                 (b"Content-Length", b"4"), (b"Content-Length", b"-0"), (b"Content-Length", b"0x0"),
                 (b"Content-Length", b"0, 0"), (b"Content-Length", b""), (b"Content-Length", b"+0"),
                 (b"Content-Length", b"9" * 30), (b"Transfer-Encoding", b"gzip, chunked"),
