@@ -399,7 +399,7 @@ async def test_an_answer_that_nobody_reads_leaves_nothing_behind(serve):
     async def script(peer):
         while True:
             await peer.asked()
-            await peer.say(answer(BIG[: 300_000]))
+            await peer.say(answer(BIG[:300_000]))
 
     served, direct = await serve(script)
     for _ in range(3):
@@ -469,3 +469,12 @@ async def test_a_question_on_a_connection_that_is_lost_does_not_go_out():
     connection.connection_lost(None)
     with pytest.raises(httpx2.ReadError):
         await connection.ask("GET", b"GET / HTTP/1.1\r\n\r\n", b"")
+
+
+async def test_a_connection_whose_other_side_has_ended_is_not_open():
+    """Over TLS, its transport tells that only later."""
+    connection = Connection(10.0, lambda _: None)
+    connection.connection_made(Wire())
+    assert connection.is_open
+    connection.eof_received()
+    assert not connection.is_open
