@@ -24,6 +24,7 @@ class Reading:
     """
 
     __slots__ = (
+        "_contradicts",
         "_ends_with_connection",
         "_framing",
         "_is_head",
@@ -41,8 +42,11 @@ class Reading:
 
     def __init__(self, *, is_head: bool) -> None:
         self._parser = httptools.HttpResponseParser(self)
+        # Some servers send a length beside chunks; the chunks count (RFC 9112, section 6.3).
+        self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
         self._is_head = is_head
         self._ends_with_connection = False
+        self._contradicts = False
         self._framing = 0
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
@@ -118,8 +122,10 @@ class Reading:
             # Then the parser would wait for a body that does not come.
             self.is_whole = self._is_head
             # As RFC 9112 has it in section 6.3.
-            has_length = codings or _values(self.headers, b"content-length")
-            self._ends_with_connection = not has_length
+            lengths = _values(self.headers, b"content-length")
+            self._ends_with_connection = not codings and not lengths
+            # Who contradicts himself is not trusted with where an answer ends.
+            self._contradicts = bool(codings and lengths)
 
     def on_body(self, body: bytes) -> None:
         if not self.is_whole and self.error is None:
@@ -130,7 +136,7 @@ class Reading:
     def on_message_complete(self) -> None:
         if self.has_head and not self.is_whole and self.error is None:
             self.is_whole = True
-            self.may_stay = self._parser.should_keep_alive()
+            self.may_stay = self._parser.should_keep_alive() and not self._contradicts
 
 
 def _values(headers: list[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:

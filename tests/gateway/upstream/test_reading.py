@@ -50,6 +50,9 @@ LAST = [
     (OK + b"Connection: keep-alive, close\r\nContent-Length: 4\r\n\r\nbody", 200, b"body"),
     (OK + b"Connection: close\r\nContent-Length: 4\r\n\r\nbody and more", 200, b"body"),
     (CHUNKED + b"4\r\nbody\r\n0\r\nConnection: close\r\n\r\n", 200, b"body"),
+    (OK + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n0\r\n\r\n", 200, b"bo"),
+    (OK + b"Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n2\r\nbo\r\n0\r\n\r\n", 200, b"bo"),
+    (CHUNKED + b"0\r\nContent-Length: 4\r\n\r\nbody", 200, b""),
     (FOUR + FOUR, 200, b"body"),
     (FOUR + b"H", 200, b"body"),
     (FOUR + b"\0", 200, b"body"),
@@ -74,8 +77,6 @@ REFUSED = [
     OK + b"Content-Length:\r\n\r\nbody",
     OK + b"Content-Length: 18446744073709551620\r\n\r\nbody",
     OK + b"Content-Length : 4\r\n\r\nbody",
-    OK + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    OK + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
     *(
         OK + b"Transfer-Encoding: " + codings + b"\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
         for codings in (
@@ -101,7 +102,6 @@ CUT = [
     CHUNKED + b"-1\r\nbody\r\n0\r\n\r\n",
     CHUNKED + b"\r\nbody\r\n0\r\n\r\n",
     CHUNKED + b"10000000000000004\r\nbody\r\n0\r\n\r\n",
-    CHUNKED + b"0\r\nContent-Length: 4\r\n\r\nbody",
 ]
 
 
