@@ -9,6 +9,8 @@ import struct
 import httpx2
 
 OK = b"HTTP/1.1 200 OK\r\n"
+BIG = b"0123456789abcdef" * (1 << 16)
+"""1 MiB."""
 
 
 def answer(body=b"well", *fields):
@@ -64,6 +66,16 @@ class Peer:
         connection = self.writer.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
+
+
+async def well(peer):
+    while True:
+        await peer.asked()
+        await peer.say(answer())
+
+
+async def silent(peer):
+    await peer.gone()
 
 
 class Scripted:
