@@ -293,9 +293,15 @@ class Handling:
             if self._method == "HEAD":
                 await self._client.give(b"", more=False)
                 return
+            length = _length_of(headers)
+            if self.outcome == "request" and length < math.inf:
+                # Whoever asks next must not get the answer that this one is to replace.
+                whole = [chunk async for chunk in response.stream]
+                await self._client.give(b"".join(whole), more=False)
+                return
             # Whoever has it all need not wait until it is kept, but a bill is paid before the next.
             has_budget = self.key is not None and self.key.budget_per_day is not None
-            left = math.inf if has_budget else _length_of(headers)
+            left = math.inf if has_budget else length
             async for chunk in response.stream:
                 left -= len(chunk)
                 await self._client.give(chunk, more=left > 0)
