@@ -36,7 +36,8 @@ class Remembered:
     def find(self, asked: Asked) -> Recall | None:
         """Give what is known of a request."""
         recall = self._recalls.get(asked)
-        if recall is not None:
+        # Who comes last does not matter before there is too little room.
+        if recall is not None and len(self._recalls) > _MOST // 2:
             self._recalls.move_to_end(asked)
         return recall
 

@@ -26,10 +26,21 @@ class Known:
     Only what is plain is answered; for all else, and wherever in doubt, the flow finds out.
     """
 
-    __slots__ = ("_answer", "_blob", "_cache", "_chunks", "_exchange", "_fixed", "_seen", "_stamp")
+    __slots__ = (
+        "_age",
+        "_answer",
+        "_blob",
+        "_chunks",
+        "_exchange",
+        "_fixed",
+        "_headers",
+        "_seen",
+        "_stamp",
+        "_store",
+    )
 
     def __init__(self, cache: HTTPCache, exchange: Exchange) -> None:
-        self._cache = cache
+        self._store = cache.store
         self._exchange = exchange
         self._blob: bytes | None = None
         self._answer: Answer | None = None
@@ -37,6 +48,9 @@ class Known:
         self._stamp: object = None
         self._seen = 0.0
         self._fixed: Pairs = []
+        # The headers at an age in seconds.
+        self._age = -1
+        self._headers: Pairs = []
         self._chunks: list[bytes] = []
 
     def hit(self) -> Event | None:
@@ -47,7 +61,14 @@ class Known:
     def reply(self) -> tuple[Pairs, list[bytes]] | None:
         """Give headers and chunks of a kept answer that is good, None for all else."""
         now = time.time()
-        if not self._is_there(now):
+        try:
+            stamp = self._store.stamp()
+        except Exception:  # noqa: BLE001  the flow will tell of it
+            return None
+        is_seen = (
+            stamp is not None and stamp == self._stamp and 0 <= now - self._seen < _TRUSTED_FOR
+        )
+        if not is_seen and not self._look(stamp, now):
             return None
         answer = self._answer
         if answer is None or now >= answer.expires:
@@ -55,20 +76,18 @@ class Known:
         max_age = self._exchange.policy.max_age
         if max_age is not None and now - answer.created > max_age:
             return None
-        age = (b"age", b"%d" % max(0, now - answer.created))
-        if answer.expires == NEVER:
-            return [*self._fixed, age], self._chunks
-        status = passing.hit_status(answer, now=now).encode("ascii")
-        return [*self._fixed, age, (b"cache-status", status)], self._chunks
+        age = max(0, int(now - answer.created))
+        if age != self._age or answer.expires != NEVER:
+            self._age, self._headers = age, [*self._fixed, (b"age", b"%d" % age)]
+            if answer.expires != NEVER:
+                status = passing.hit_status(answer, now=now).encode("ascii")
+                self._headers.append((b"cache-status", status))
+        return [*self._headers], self._chunks
 
-    def _is_there(self, now: float) -> bool:
+    def _look(self, stamp: object, now: float) -> bool:
         """Tell whether the store holds the answer, the same as before or another."""
-        store = self._cache.store
         try:
-            stamp = store.stamp()
-            if stamp is not None and stamp == self._stamp and 0 <= now - self._seen < _TRUSTED_FOR:
-                return True
-            values = store.read_at_once(self._exchange.question.key)
+            values = self._store.read_at_once(self._exchange.question.key)
         except Exception:  # noqa: BLE001  the flow will tell of it
             return False
         blob = values[0] if values else None
@@ -99,6 +118,7 @@ class Known:
             if name != "age" and (name != "cache-status" or answer.expires == NEVER)
         ]
         self._blob, self._answer, self._chunks = blob, answer, chunks
+        self._age = -1
         return True
 
 
