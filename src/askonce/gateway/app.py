@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -56,9 +56,52 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, request or life, as ASGI 3 has it."""
+        if scope["type"] != "http":
+            await self._serve_other(scope, receive, send)
+            return
+        began = time.perf_counter()
+        state = self._state
+        if state is None:
+            return
+        message: Message | None = None
+        asked: Asked | None = None
+        # Keys are for the long way to check, and so are spans.
+        if scope["method"] == "POST" and state.access is None and not state.config.traces:
+            message = await receive()
+            state = self._state or state
+            asked = asked_by(scope, message)
+            recall = None if asked is None else find_repeated(state, asked)
+            reply = None if recall is None else recall.known.reply()
+            if recall is not None and reply is not None:
+                headers, chunks = reply
+                try:
+                    await send({"type": "http.response.start", "status": 200, "headers": headers})
+                    for chunk in chunks[:-1]:
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    await send({"type": "http.response.body", "body": chunks[-1]})
+                except OSError:
+                    # A caller that went away has its answer, too.
+                    pass
+                seconds = time.perf_counter() - began
+                state.remembered.count(recall, seconds)
+                if state.config.access_log:
+                    self._log_repeated(scope, recall, seconds, sum(map(len, chunks)))
+                return
+        client = Client(scope, receive, send, state.config.server, first=message)
+        client.asked = asked
+        path = scope["raw_path"].partition(b"?")[0]
+        own = self._own.get(path)
+        if own is not None and scope["method"] in ("GET", "HEAD"):
+            await _answer(client, await own(state, scope))
+            return
+        state.enter()
+        try:
+            await self._handle(state, client, path.decode("latin-1"), began)
+        finally:
+            state.leave()
+
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
-            case "http":
-                await self._serve(scope, receive, send)
             case "lifespan":
                 await self._live(receive, send)
             case "websocket":
@@ -136,45 +179,6 @@ class Gateway:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
-        state = self._state
-        if state is None:
-            return
-        message: Message | None = None
-        asked: Asked | None = None
-        # Keys are for the long way to check, and so are spans.
-        if scope["method"] == "POST" and state.access is None and not state.config.traces:
-            message = await receive()
-            state = self._state or state
-            asked = asked_by(scope, message)
-            recall = None if asked is None else find_repeated(state, asked)
-            reply = None if recall is None else recall.known.reply()
-            if recall is not None and reply is not None:
-                headers, chunks = reply
-                try:
-                    await send({"type": "http.response.start", "status": 200, "headers": headers})
-                    for chunk in chunks[:-1]:
-                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    await send({"type": "http.response.body", "body": chunks[-1]})
-                except OSError:
-                    # A caller that went away has its answer, too.
-                    pass
-                self._note_repeated(state, scope, recall, began, chunks)
-                return
-        client = Client(scope, receive, send, state.config.server, first=message)
-        client.asked = asked
-        path = scope["raw_path"].partition(b"?")[0]
-        own = self._own.get(path)
-        if own is not None and scope["method"] in ("GET", "HEAD"):
-            await _answer(client, await own(state, scope))
-            return
-        state.enter()
-        try:
-            await self._handle(state, client, path.decode("latin-1"), began)
-        finally:
-            state.leave()
-
     async def _handle(self, state: State, client: Client, path: str, began: float) -> None:
         scope = client.scope
         query = scope["query_string"].decode("latin-1")
@@ -219,22 +223,17 @@ class Gateway:
             _access.info("%s", line)
 
     @staticmethod
-    def _note_repeated(
-        state: State, scope: Scope, recall: Recall, began: float, chunks: Sequence[bytes]
-    ) -> None:
-        seconds = time.perf_counter() - began
-        state.remembered.count(recall, seconds)
-        if state.config.access_log:
-            line = _line(
-                scope,
-                status=200,
-                length=sum(map(len, chunks)),
-                outcome="hit",
-                route=recall.route,
-                seconds=seconds,
-                key="",
-            )
-            _access.info("%s", line)
+    def _log_repeated(scope: Scope, recall: Recall, seconds: float, length: int) -> None:
+        line = _line(
+            scope,
+            status=200,
+            length=length,
+            outcome="hit",
+            route=recall.route,
+            seconds=seconds,
+            key="",
+        )
+        _access.info("%s", line)
 
     async def _health(self, state: State, scope: Scope) -> Answer:
         return 200, _TEXT, b"well\n"
