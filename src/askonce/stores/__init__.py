@@ -14,7 +14,16 @@ from typing import Protocol
 from askonce.core.store import Store
 from askonce.errors import InputError, InputTypeError, StoreError
 
-__all__ = ["AT_HAND", "SCHEMES", "Location", "Store", "for_answers", "open_store", "patient"]
+__all__ = [
+    "AT_HAND",
+    "SCHEMES",
+    "SMALL_PAGE_SIZE",
+    "Location",
+    "Store",
+    "for_answers",
+    "open_store",
+    "patient",
+]
 
 ENTRY_POINT_GROUP = "askonce.stores"
 
@@ -171,7 +180,8 @@ _PATIENT = "5"
 """Seconds to wait for a remote store's answer where no program waits for ours."""
 
 
-_PAGE_OF_ANSWERS = "4096"
+SMALL_PAGE_SIZE = 4096
+"""Of SQLite, for entries written one at a time: each write puts whole pages into the log."""
 
 
 def open_store(store: Store | str) -> Store:
@@ -223,15 +233,12 @@ def patient(url: str) -> str:
 
 
 def for_answers(store: Store | str) -> Store | str:
-    """Let a new SQLite file have pages for what is written one by one, unless the URL says which.
-
-    Each write puts whole pages into the log: of vectors' pages, ten times an answer's length.
-    """
+    """Let a new SQLite file have small pages, as answers want them, unless the URL says which."""
     if not isinstance(store, str) or not store.lower().startswith("sqlite:"):
         return store
     if "page_size" in Location.of(store).options:
         return store
-    return _with_options(store, {"page_size": _PAGE_OF_ANSWERS})
+    return _with_options(store, {"page_size": str(SMALL_PAGE_SIZE)})
 
 
 def _with_options(url: str, options: Mapping[str, str]) -> str:

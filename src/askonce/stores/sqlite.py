@@ -36,8 +36,6 @@ PAGE_SIZE = 32768
 """Vectors of 1,536 float32 fit five to a page of this size; smaller pages waste a quarter."""
 
 _PAGE_SIZES = tuple(2**power for power in range(9, 17))
-SMALL_PAGE_SIZE = 4096
-"""For entries written one at a time: each write puts every page it touches into the log."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS askonce_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;

@@ -23,9 +23,9 @@ from askonce.events import Event, Observer, log
 from askonce.integrations.langchain import messages, prompts
 from askonce.integrations.langchain.legacy_sqlite import LegacyTable
 from askonce.integrations.langchain.pending import Pending
-from askonce.stores import open_store
+from askonce.stores import SMALL_PAGE_SIZE, open_store
 from askonce.stores.memory import MemoryStore
-from askonce.stores.sqlite import SMALL_PAGE_SIZE, SQLiteStore
+from askonce.stores.sqlite import SQLiteStore
 
 _IN_THREADS = Pending(blocking=True)
 _IN_TASKS = Pending(blocking=False)
