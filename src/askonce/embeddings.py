@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from askonce.core import codecs, flow, policy
 from askonce.core.embedding import (
     DEFAULT_WAIT,
-    Inputs,
     Terms,
     embed_flow,
     look_up_flow,
-    refuse_one_string,
 )
+from askonce.core.inputs import Inputs, refuse_one_string
 from askonce.core.keys import Identity, Subject, namespace_prefix
 from askonce.core.store import Store
 from askonce.core.vectors import Vectors
@@ -174,11 +173,12 @@ class EmbeddingCache:
             ttl=self.ttl,
             wait=self.wait,
             learned=self._learned,
+            ahead=self.store.reads_beside,
             codec=self.codec,
         )
 
     def _inputs(self, texts: Sequence[str], subject: Subject) -> Inputs:
-        return Inputs.of(texts, subject)
+        return Inputs.begin(texts, subject)
 
     def _run(self, steps: flow.Flow, call: Callable[[Any], Any]) -> Any:
         return flow.run(steps, store=self.store, call=call, observe=self._observe)

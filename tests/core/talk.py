@@ -34,6 +34,10 @@ class Talk:
             match self.said:
                 case steps.Read(keys):
                     self.answer(list(map(stored.get, keys)))
+                case steps.Begin(keys):
+                    self.answer(list(map(stored.get, keys)))
+                case steps.Finish(reading):
+                    self.answer(reading)
                 case steps.Write(entries):
                     stored.update(entries)
                     self.answer(True)

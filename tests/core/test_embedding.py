@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from askonce import AnswerError, InputTypeError
+from askonce.core import embedding
 from askonce.core import flow as steps
-from askonce.core.embedding import Inputs, Terms, embed_flow
+from askonce.core.embedding import Terms, embed_flow
+from askonce.core.inputs import Inputs
 from askonce.core.flight import Flights
 from askonce.core.keys import Subject
 from tests.core.talk import Talk
@@ -29,8 +31,8 @@ def terms(flights=None, **others) -> Terms:
     return Terms(**(known | others))
 
 
-def talk(texts, its_terms=None) -> Talk:
-    return Talk(embed_flow(Inputs.of(texts, SUBJECT), its_terms or terms()))
+def talk(texts, its_terms=None, name_keys=None) -> Talk:
+    return Talk(embed_flow(Inputs.begin(texts, SUBJECT, name_keys), its_terms or terms()))
 
 
 def keys_of(texts):
@@ -279,6 +281,73 @@ def test_every_text_gets_its_own_vector_and_is_asked_for_once(wanted, before, ba
     assert sorted(asked) == sorted(set(wanted) - before)
 
 
+@pytest.fixture(scope="module")
+def windows_of_two():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "_MOST_AHEAD", 2)
+        yield
+
+
+def by_length(texts):
+    return [f"n/{len(text)}" for text in texts]
+
+
+@pytest.mark.usefixtures("windows_of_two")
+@pytest.mark.parametrize("name_keys", [None, by_length])
+@given(
+    wanted=st.lists(texts, max_size=12),
+    before=st.lists(texts, unique=True),
+    odd=st.sets(st.integers(0, 6)),
+)
+def test_reading_ahead_changes_nothing_but_the_time(name_keys, wanted, before, odd):
+    stored: dict[str, bytes] = {}
+    one = talk(before, name_keys=name_keys)
+    while one.until(steps.Call, stored):
+        one.answer(vectors_of(one.said.argument))
+    for place, key in enumerate(list(stored)):
+        if place in odd:
+            stored[key] = b"damaged" if place % 2 else stored[key][:-1] + b"!"
+    outcomes = []
+    for ahead in (False, True):
+        there, told, asked = dict(stored), [], []
+        one = talk(wanted, terms(ahead=ahead), name_keys)
+        while one.until(steps.Call, there, told):
+            asked += one.said.argument
+            one.answer(vectors_of(one.said.argument))
+        assert one.result.tolist() == vectors_of(wanted)
+        outcomes.append((there, told, asked))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.usefixtures("windows_of_two")
+def test_while_one_window_is_read_the_next_is_digested_and_another_read():
+    stored = stored_with(list("abcdefg"))
+    one = talk(list("abcdefg"), terms(ahead=True))
+    said = []
+    while not one.ended:
+        match one.said:
+            case steps.Begin(keys):
+                said.append(f"begin {len(keys)}")
+                one.answer(list(map(stored.get, keys)))
+            case steps.Finish(blobs):
+                said.append(f"finish {len(blobs)}")
+                one.answer(b"".join(blobs))
+            case steps.Tell():
+                one.answer()
+    assert one.result.tolist() == vectors_of("abcdefg")
+    assert said == [
+        *("begin 2", "begin 2", "finish 2", "begin 2", "finish 2", "begin 1"),
+        *("finish 2", "finish 1"),
+    ]
+
+
+@pytest.mark.usefixtures("windows_of_two")
+def test_what_is_no_string_is_told_though_others_are_being_read():
+    one = talk(["a", "b", "c", "d", None], terms(ahead=True))
+    with pytest.raises(InputTypeError, match=r"texts\[4\]"):
+        one.to_the_end({})
+
+
 floats = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -297,26 +366,6 @@ def test_a_hit_equals_the_miss_that_made_it_to_the_last_bit(vectors, data):
     order = data.draw(st.permutations(range(len(vectors))))
     shuffled = talk([names[place] for place in order]).to_the_end(stored)
     assert shuffled.tobytes() == hit[order].tobytes()
-
-
-def test_equal_texts_fall_together_and_keep_their_places():
-    inputs = Inputs.of(["b", "a", "b", "b", "c", "a"], SUBJECT)
-    assert inputs.texts == ["b", "a", "c"]
-    assert inputs.positions.tolist() == [0, 1, 0, 0, 2, 1]
-    assert len(set(inputs.keys)) == 3
-
-
-def test_texts_whose_names_meet_give_way_to_spare_keys():
-    inputs = Inputs.of(["ab", "cd", "e"], SUBJECT, lambda texts: [str(len(text)) for text in texts])
-    assert inputs.keys == ["2", keys_of(["cd"])[0], "1"]
-
-
-@pytest.mark.parametrize(
-    "texts", ["text", b"text", None, 7, [b"a"], ["a", None], ["a", 7], [["a"]], {"a": 1}.items()]
-)
-def test_only_lists_of_strings_are_taken(texts):
-    with pytest.raises(InputTypeError):
-        Inputs.of(texts, SUBJECT)
 
 
 def test_batches_look_only_at_as_many_texts_as_they_take():

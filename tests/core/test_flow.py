@@ -11,7 +11,7 @@ import pytest
 from askonce import Event, Store, StoreError
 from askonce.core import flow
 from askonce.core.flight import Flight, Flights
-from askonce.core.flow import Call, Read, Tell, Wait, Write
+from askonce.core.flow import Begin, Call, Finish, Read, Tell, Wait, Write
 from askonce.stores.memory import MemoryStore
 
 
@@ -280,3 +280,93 @@ async def test_a_sync_model_does_not_block_the_loop():
     await asyncio.sleep(0)
     called.set()
     assert await task != threading.get_ident()
+
+
+def begun_twice():
+    one = yield Begin(["a/1", "a/2"])
+    other = yield Begin(["a/3"])
+    return (yield Finish(one)), (yield Finish(other))
+
+
+def test_what_was_begun_is_there_in_the_end(drive):
+    store = MemoryStore()
+    store.write({"a/1": b"x", "a/3": b"z"})
+    assert drive(begun_twice(), store) == ([b"x", None], [b"z"])
+
+
+def test_a_broken_store_is_a_miss_for_what_was_begun_too(drive):
+    events = []
+    outcome = drive(begun_twice(), Broken(OSError("gone")), observe=events.append)
+    assert outcome == ([None, None], [None])
+    assert [(event.kind, event.count) for event in events] == [
+        ("store_failed", 2),
+        ("store_failed", 1),
+    ]
+
+
+def test_where_no_thread_can_be_had_it_is_read_all_the_same(monkeypatch):
+    def cannot_start(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", cannot_start)
+    store = MemoryStore()
+    store.write({"a/1": b"x", "a/3": b"z"})
+    assert drive_blocking(begun_twice(), store, None, print) == ([b"x", None], [b"z"])
+
+
+class Slow(MemoryStore):
+    """Give nothing before it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def read_joined(self, keys):
+        self.begun.set()
+        assert self.go_on.wait(30)
+        return self.read(keys)
+
+
+def test_a_flow_that_fails_does_not_wait_for_what_it_began():
+    store = Slow()
+
+    def steps():
+        yield Begin(["a/1"])
+        yield Begin(["a/2"])
+        assert store.begun.wait(30)
+        raise ValueError("enough")
+
+    threads = set(threading.enumerate())
+    try:
+        with pytest.raises(ValueError, match="enough"):
+            drive_blocking(steps(), store, None, print)
+        assert not store.go_on.is_set()
+    finally:
+        store.go_on.set()
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+async def test_cancelling_reaches_what_was_begun():
+    class Waiting(MemoryStore):
+        def __init__(self):
+            super().__init__()
+            self.under_way = 0
+
+        async def aread_joined(self, keys):
+            self.under_way += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.under_way -= 1
+
+    store = Waiting()
+    task = asyncio.create_task(flow.arun(begun_twice(), store=store, call=None, observe=print))
+    while store.under_way < 2:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0)
+    assert store.under_way == 0

@@ -1,132 +1,44 @@
 """The flow of a cached embedding call, and what it works on."""
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from askonce.core import codecs, entry, policy, vectors
+from askonce.core import codecs, policy, vectors
 from askonce.core.flight import Flight, Flights
-from askonce.core.flow import Call, Claim, Pause, Read, Release, Step, Tell, Wait, Write
-from askonce.core.keys import Subject, utf8_each
+from askonce.core.flow import (
+    Begin,
+    Call,
+    Claim,
+    Finish,
+    Pause,
+    Read,
+    Release,
+    Step,
+    Tell,
+    Wait,
+    Write,
+)
+from askonce.core.inputs import Inputs
+from askonce.core.keys import Subject
 from askonce.core.table import Table, cut, is_run
 from askonce.core.vectors import Indices, Vectors
-from askonce.errors import AnswerError, InputTypeError
+from askonce.errors import AnswerError
 from askonce.events import Event
 
 DEFAULT_WAIT = 300.0
-_WINDOW = 1536 * 1024
-"""Bytes of entries read at once: what was read is checked and copied in the processor's cache."""
+_WINDOW = 4 * 1024 * 1024
+"""Bytes of entries read at once: each turn that threads take costs time, fresh memory too."""
+
+_MOST_AHEAD = 1000
+"""Texts digested at once: while they are, the thread that reads gets to no other statement."""
 
 _POLL = 0.02
 _OFFERED_AT_ONCE = 1000
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Hold the different texts of one call with their keys.
-
-    `positions` leads from the caller's order to these texts. `spare_keys` are used where a key
-    turns out to hold an entry of another text or model.
-    """
-
-    subject: Subject
-    texts: list[Any]
-    keys: list[str]
-    bindings: entry.Words
-    positions: Indices
-    spare_keys: list[str] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        texts: Sequence[str],
-        subject: Subject,
-        name_keys: Callable[[Sequence[str]], list[str]] | None = None,
-    ) -> "Inputs":
-        """Check texts, let equal ones fall together, and name their keys."""
-        refuse_one_string(texts)
-        try:
-            texts = list(texts)
-            digests = _digests(texts, subject)
-        except TypeError:
-            raise _not_strings(texts) from None
-        return cls._of_digests(digests, texts, subject, name_keys)
-
-    @classmethod
-    def of_contents(
-        cls,
-        contents: Sequence[bytes],
-        items: Sequence[Any],
-        subject: Subject,
-        name_keys: Callable[[Sequence[Any]], list[str]] | None = None,
-    ) -> "Inputs":
-        """Name the keys of items by their contents; the model is asked for the items."""
-        return cls._of_digests(subject.digests(contents), items, subject, name_keys)
-
-    @classmethod
-    def _of_digests(
-        cls,
-        digests: Sequence[bytes],
-        items: Sequence[Any],
-        subject: Subject,
-        name_keys: Callable[[Sequence[Any]], list[str]] | None,
-    ) -> "Inputs":
-        places = dict.fromkeys(digests, 0)
-        if len(places) == len(digests):
-            unique = list(items)
-            positions = np.arange(len(digests))
-        else:
-            places = {digest: place for place, digest in enumerate(places)}
-            positions = np.fromiter(map(places.__getitem__, digests), np.intp, len(digests))
-            first = dict(zip(reversed(digests), reversed(items), strict=True))
-            unique = [first[digest] for digest in places]
-        own = subject.keys(places)
-        return cls(
-            subject=subject,
-            texts=unique,
-            keys=_distinct(name_keys(unique), own) if name_keys else own,
-            bindings=np.frombuffer(b"".join(places), "<u8")[::4],
-            positions=positions,
-            spare_keys=own if name_keys else None,
-        )
-
-
-def _digests(texts: list[str], subject: Subject) -> list[bytes]:
-    try:
-        return subject.digests(map(str.encode, texts))
-    except UnicodeEncodeError:  # lone surrogates; to allow for them costs the others time
-        return subject.digests(utf8_each(texts))
-
-
-def _distinct(keys: list[str], spare_keys: list[str]) -> list[str]:
-    """Give a spare key to every text whose key is taken by an earlier text."""
-    if len(set(keys)) == len(keys):
-        return keys
-    seen: set[str] = set()
-    return [
-        spare if key in seen or seen.add(key) else key  # type: ignore[func-returns-value]
-        for key, spare in zip(keys, spare_keys, strict=True)
-    ]
-
-
-def refuse_one_string(texts: object) -> None:
-    """Raise InputTypeError where one string was given for a list of them."""
-    if isinstance(texts, str | bytes):
-        raise InputTypeError("texts is one string; give a list of strings, like [text]")
-
-
-def _not_strings(texts: object) -> InputTypeError:
-    if not isinstance(texts, Iterable):
-        return InputTypeError(f"texts is a {type(texts).__qualname__}; give a list of strings")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            return InputTypeError(
-                f"texts[{index}] is a {type(text).__qualname__}; only strings can be embedded"
-            )
-    return InputTypeError("texts is not a list of strings")
 
 
 @dataclass
@@ -136,7 +48,8 @@ class Terms:
     `dimensions` are what the model was asked for, `learned` what it answered with, by subject,
     and `declared` what it says of itself, which its first answer overrules. `codec` is how
     answers are kept, and part of the subject if it is a lossy one. Entries from before `since` are
-    not taken; unless `keep`, nothing is stored.
+    not taken; unless `keep`, nothing is stored. `ahead` is for a store that reads while texts are
+    digested.
     """
 
     flights: Flights
@@ -150,6 +63,7 @@ class Terms:
     codec: codecs.Codec = "lossless"
     since: float = -math.inf
     keep: bool = True
+    ahead: bool = False
 
 
 def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
@@ -202,46 +116,97 @@ def _offered(places: Indices, keys: Sequence[str], wanted: dict[str, int]) -> It
 
 
 def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Table]:
-    """Look up without asking; afterwards `inputs.keys` tells where each text's entry belongs."""
+    """Look up without asking; afterwards `inputs.keys` tells where each text's entry belongs.
+
+    Inputs that were not taken in yet are, then. Raises InputTypeError if they are no strings.
+    """
     known = terms.dimensions or terms.learned.get(inputs.subject.digest()) or terms.declared
-    table = Table(inputs.bindings, dimensions=known, now=terms.now, since=terms.since)
-    if inputs.keys:
-        yield from _look_up(np.arange(len(inputs.keys)), inputs, table)
+    table = Table(
+        inputs.room,
+        dimensions=known,
+        now=terms.now,
+        since=terms.since,
+        beside=not terms.ahead,
+    )
+    if terms.ahead and inputs.given > _rows_ahead(table):
+        yield from _look_up_ahead(inputs, table)
+        table.end_at(len(inputs.keys))
+    else:
+        inputs.take_in_all()
+        table.end_at(len(inputs.keys))
+        yield from _look_up(inputs, table)
+        table.finish()
     return table
 
 
-def _look_up(
+def _look_up_ahead(inputs: Inputs, table: Table) -> Generator[Step, Any, None]:
+    """Look all up, a window at a time: while one is read, the next is digested.
+
+    Then the one is checked and copied while the next is read.
+    """
+    begun: deque[tuple[Indices, Any]] = deque()
+    window, blobs = np.empty(0, np.intp), b""
+    while inputs.left or begun or len(window):
+        following = _take_in(inputs, table)
+        if len(following):
+            begun.append((following, (yield Begin(_at(following, inputs.keys)))))
+        if len(window):
+            yield from _put(window, blobs, inputs, table)
+            window = window[:0]
+        if begun and (len(begun) > 1 or not inputs.left):
+            window, reading = begun.popleft()
+            blobs = yield Finish(reading)
+
+
+def _take_in(inputs: Inputs, table: Table) -> Indices:
+    """Take in a window of inputs that are different from those before; none if none is left."""
+    window = inputs.take_in(_rows_ahead(table))
+    while inputs.left and not len(window):
+        window = inputs.take_in(_rows_ahead(table))
+    return window
+
+
+def _rows_ahead(table: Table) -> int:
+    return min(_MOST_AHEAD, table.rows_in(_WINDOW))
+
+
+def _look_up(inputs: Inputs, table: Table) -> Generator[Step, Any, None]:
+    """Look all up, a window after the other."""
+    rest = np.arange(len(inputs.keys))
+    while len(rest):
+        window, rest = np.split(rest, [table.rows_in(_WINDOW)])
+        blobs = yield Read(_at(window, inputs.keys), joined=True)
+        yield from _put(window, blobs, inputs, table)
+
+
+def _look_again(
     places: Indices, inputs: Inputs, table: Table
 ) -> Generator[Step, Any, dict[int, bytes]]:
-    """Fill the table from the store; a key with an entry not ours gives way to a spare.
-
-    Gives back the entries that are there but were of no use.
-    """
+    """Look some up before they are asked for; give the entries that are there but of no use."""
     useless: dict[int, bytes] = {}
     rest = places
     while len(rest):
         window, rest = np.split(rest, [table.rows_in(_WINDOW)])
         blobs = yield Read(_at(window, inputs.keys), joined=True)
-        foreign = table.put(window, blobs)
-        if foreign.size and inputs.spare_keys is not None:
-            _give_way(foreign, inputs)
-            spare = yield Read([inputs.keys[place] for place in foreign.tolist()])
-            table.put(foreign, spare)
+        yield from _put(window, blobs, inputs, table)
         bad = (~table.good[window]).nonzero()[0].tolist()
         if bad and isinstance(blobs, bytes):
             blobs = cut(blobs, len(window))
         for index in bad:
             if (blob := blobs[index]) is not None:
                 useless[int(window[index])] = blob
-    table.finish()
     return useless
 
 
-def _give_way(foreign: Indices, inputs: Inputs) -> None:
-    """Leave keys to the entries that are there, and use the spare ones."""
-    if inputs.spare_keys is not None:
-        for place in foreign.tolist():
-            inputs.keys[place] = inputs.spare_keys[place]
+def _put(
+    window: Indices, blobs: bytes | Sequence[bytes | None], inputs: Inputs, table: Table
+) -> Generator[Step, Any, None]:
+    """Fill in what was read; where that is not ours, what is under the spare keys."""
+    foreign = table.put(window, blobs)
+    if foreign.size and inputs.spare_keys is not None:
+        inputs.give_way(foreign)
+        spare = yield Read([inputs.keys[place] for place in foreign.tolist()])
+        table.put(foreign, spare)
 
 
 def _ask(
@@ -262,11 +227,11 @@ def _ask(
         granted: Sequence[str] = flight.keys
         if patient:
             granted = yield Claim(flight.keys)
-        useless = yield from _look_up(_places(wanted, flight.keys), inputs, table)
+        useless = yield from _look_again(_places(wanted, flight.keys), inputs, table)
         places = _places(wanted, granted)
         places = places[~table.good[places]]
         if places.size:
-            texts = [inputs.texts[place] for place in places.tolist()]
+            texts = [inputs.items[place] for place in places.tolist()]
             answer = yield Call(texts)
             rows = vectors.rows_of(answer, len(texts))
             _check_dimensions(rows.shape[1], inputs.subject, terms)
@@ -274,7 +239,7 @@ def _ask(
             if useless:
                 # Only now is it known how long the model's vectors are, and so which entries fit.
                 there = [useless.get(place) for place in places.tolist()]
-                _give_way(table.put(places, there), inputs)
+                inputs.give_way(table.put(places, there))
                 open_ones = ~table.good[places]
                 places, rows = places[open_ones], rows[open_ones]
             expires = policy.expires_at(terms.ttl, now=terms.now)

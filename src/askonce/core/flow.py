@@ -17,6 +17,7 @@ from typing import Any, assert_never
 
 from askonce.core.entry import NEVER
 from askonce.core.flight import Flight
+from askonce.core.reading import Reader, Reading
 from askonce.core.store import Store
 from askonce.errors import StoreUnavailableError
 from askonce.events import Event, Observer
@@ -31,6 +32,20 @@ class Read:
 
     keys: Sequence[str]
     joined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Ask to begin a joined read; sent what `Finish` takes, while it goes on."""
+
+    keys: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Wait for what was begun; sent what `Read` is sent."""
+
+    reading: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +103,7 @@ class Tell:
     event: Event
 
 
-Step = Read | Write | Call | Wait | Claim | Release | Pause | Tell
+Step = Read | Begin | Finish | Write | Call | Wait | Claim | Release | Pause | Tell
 Flow = Generator[Step, Any, Any]
 
 _log = logging.getLogger("askonce")
@@ -97,6 +112,7 @@ _log = logging.getLogger("askonce")
 def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observer) -> Any:
     """Carry out a flow in this thread and give its result."""
     held: set[str] = set()
+    reader = Reader(store)
     try:
         step = next(flow)
         while True:
@@ -105,6 +121,10 @@ def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observ
                 match step:
                     case Read(keys, joined):
                         outcome = _read(store, keys, observe, joined=joined)
+                    case Begin(keys):
+                        outcome = reader.begin(keys)
+                    case Finish(reading):
+                        outcome = _finish(store, reading, observe)
                     case Write(entries, expires):
                         outcome = _write(store, entries, expires, observe)
                     case Call(argument):
@@ -130,6 +150,7 @@ def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observ
     except StopIteration as end:
         return end.value
     finally:
+        reader.close()
         if held:
             _release(store, held, observe)
         _tell_news(observe, store)
@@ -138,6 +159,7 @@ def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observ
 async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observer) -> Any:
     """Carry out a flow in this event loop and give its result."""
     held: set[str] = set()
+    begun: list[asyncio.Task[bytes | Sequence[bytes | None]]] = []
     try:
         step = next(flow)
         while True:
@@ -146,6 +168,12 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
                 match step:
                     case Read(keys, joined):
                         outcome = await _aread(store, keys, observe, joined=joined)
+                    case Begin(keys):
+                        outcome = asyncio.create_task(_aread(store, keys, observe, joined=True))
+                        begun.append(outcome)
+                    case Finish(reading):
+                        outcome = await reading
+                        begun.remove(reading)
                     case Write(entries, expires):
                         outcome = await _awrite(store, entries, expires, observe)
                     case Call(argument):
@@ -171,6 +199,8 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
     except StopIteration as end:
         return end.value
     finally:
+        for reading in begun:
+            reading.cancel()
         if held and store.works_in_loops:
             # Whoever goes away must not hold up a server's loop while another process writes.
             await _arelease(store, held, observe)
@@ -187,6 +217,16 @@ def _read(
     except Exception as error:
         _tell_failure(observe, error, len(keys))
         return [None] * len(keys)
+
+
+def _finish(store: Store, reading: Reading, observe: Observer) -> bytes | Sequence[bytes | None]:
+    if reading.outcome is None:
+        return _read(store, reading.keys, observe, joined=True)
+    try:
+        return reading.outcome.result()
+    except Exception as error:
+        _tell_failure(observe, error, len(reading.keys))
+        return [None] * len(reading.keys)
 
 
 async def _aread(

@@ -38,6 +38,9 @@ class Store(ABC):
     works_in_loops: bool = False
     """Whether event loops may do what takes microseconds themselves; a server wants that."""
 
+    reads_beside: bool = False
+    """Whether a large joined look-up leaves other threads alone nearly all of its time."""
+
     _slow_until: float = 0.0
 
     news: deque[Event] | tuple[()] = ()

@@ -1,20 +1,17 @@
 """The vectors of one call, gathered from stored entries."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from askonce.core import codecs, entry
+from askonce.core import arrays, codecs, copying, entry
 from askonce.core.vectors import Indices, Vectors
 
 _BLOCK = 512 * 1024
 """Bytes of entries worked on at once: what was just joined is checked and copied in the cache."""
-
-_WORTH_A_THREAD = 1024 * 1024
 
 _TYPICAL = 1536
 """Dimensions, where they are not known."""
@@ -27,7 +24,9 @@ class Table:
 
     `good` tells which rows are there. All good rows have one length: the `dimensions` asked for,
     else that of the model's own answers, stored ones too, else that of most entries. Entries from
-    before `since` (seconds since 1970) are not taken.
+    before `since` (seconds since 1970) are not taken. `bindings` may be filled in later than the
+    table is made, before the entries are put. Large blocks are checked and copied `beside`, on
+    another core.
     """
 
     def __init__(
@@ -37,20 +36,34 @@ class Table:
         dimensions: int | None,
         now: float,
         since: float = -math.inf,
+        beside: bool = False,
     ) -> None:
         count = len(bindings)
-        self.good = np.zeros(count, bool)
-        self._rows: Vectors = np.empty((count, dimensions or 0), np.float32)
+        self._good = np.zeros(count, bool)
+        self._rows: Vectors = arrays.empty((count, dimensions or 0), np.dtype(np.float32))
         self._bindings = bindings
         self._dimensions = dimensions
         self._known = dimensions is not None
         self._now = now
         self._since = since
-        self._copier = _Copier()
+        self._copier = copying.Copier() if beside else None
+
+    @property
+    def good(self) -> NDArray[np.bool_]:
+        """Tell which rows are there."""
+        self._settle()
+        return self._good
 
     def rows_in(self, size: int) -> int:
         """Tell how many entries, most likely of float32, so many bytes hold."""
         return max(_FEWEST, size // (entry.HEADER_LENGTH + 4 * (self._dimensions or _TYPICAL)))
+
+    def end_at(self, count: int) -> None:
+        """Leave so many rows, the first ones: there are no more."""
+        if count < len(self._good):
+            self._good = self._good[:count]
+            self._bindings = self._bindings[:count]
+            self._rows = self._rows[:count]
 
     def missing(self) -> Indices:
         """Give the indices of the rows that are not there yet."""
@@ -70,14 +83,16 @@ class Table:
 
     def fill(self, indices: Indices, vectors: Vectors) -> None:
         """Fill in vectors of the model's own, of the length learned; they are copied at once."""
-        self._fill(indices, vectors, copy=np.copyto)
+        self._fill(indices, vectors)
 
     def _put_alike(self, indices: Indices, whole: NDArray[np.uint8]) -> Indices:
         """Fill in from entries of one length, the rows of an array."""
         headers = entry.headers_of(whole)
-        sound = entry.undamaged(whole)
-        sound &= (headers["expires"] > self._now) & (headers["created"] >= self._since)
+        sound = (headers["expires"] > self._now) & (headers["created"] >= self._since)
         mine = headers["binding"] == self._bindings[indices]
+        if self._begin(indices, whole, sure=bool(sound.all() and mine.all())):
+            return np.empty(0, np.intp)
+        sound &= entry.undamaged(whole)
         own = mine if mine.all() else mine | (headers["binding"] == 0)
         foreign = np.zeros(len(indices), bool)
         for codec, length, rows in entry.kinds_of(whole):
@@ -92,15 +107,37 @@ class Table:
             chosen = rows if all_of_them else np.arange(len(indices))[rows][usable]
             payload = whole[chosen, entry.HEADER_LENGTH : entry.HEADER_LENGTH + length]
             decoded = codecs.decode(payload, codec)
-            fits = self._fill(indices[chosen], decoded, copy=self._copier.copy)
+            fits = self._fill(indices[chosen], decoded)
             if self._known and not fits:
                 foreign[chosen] = True
         not_ours: Indices = indices[foreign]
         return not_ours
 
-    def _fill(
-        self, indices: Indices, vectors: Vectors, copy: Callable[[Vectors, Vectors], None]
-    ) -> bool:
+    def _begin(self, indices: Indices, whole: NDArray[np.uint8], *, sure: bool) -> bool:
+        """Begin to check and copy entries beside, if they fit as they are unless damaged."""
+        if self._copier is None or whole.nbytes < copying.WORTH_A_THREAD:
+            return False
+        self._settle()
+        kinds = entry.kinds_of(whole)
+        if not (sure and self._known and len(kinds) == 1 and is_run(indices)):
+            return False
+        codec, length, rows = kinds[0]
+        to = self._rows[indices[0] : indices[-1] + 1]
+        if not isinstance(rows, slice) or codec not in codecs.VECTORS:
+            return False
+        vectors = codecs.decode(whole[:, entry.HEADER_LENGTH : entry.HEADER_LENGTH + length], codec)
+        if vectors.shape != to.shape or vectors.dtype != to.dtype:
+            return False
+        where = slice(indices[0], indices[-1] + 1)
+        return self._copier.begin(copying.Block(where, whole, vectors, to))
+
+    def _settle(self) -> None:
+        """Take note of what was copied beside; nothing is, afterwards."""
+        if self._copier is not None and (copied := self._copier.finish()):
+            where, sound = copied
+            self._good[where] = sound
+
+    def _fill(self, indices: Indices, vectors: Vectors) -> bool:
         length = vectors.shape[1]
         if self._dimensions is None:
             self._dimensions = length
@@ -108,20 +145,17 @@ class Table:
             return False
         self._make_room(vectors.dtype)
         where = slice(indices[0], indices[-1] + 1) if is_run(indices) else indices
-        if isinstance(where, slice):
-            copy(self._rows[where], vectors)
-        else:
-            self._rows[where] = vectors
-        self.good[where] = True
+        self._rows[where] = vectors
+        self._good[where] = True
         return True
 
     def _make_room(self, dtype: np.dtype[np.floating[Any]]) -> None:
-        shape = (len(self.good), self._dimensions or 0)
+        shape = (len(self._good), self._dimensions or 0)
         wanted = np.promote_types(self._rows.dtype, dtype)
         if self._rows.shape != shape:
-            self._rows = np.empty(shape, wanted)
+            self._rows = arrays.empty(shape, wanted)
         elif self._rows.dtype != wanted:
-            self._copier.finish()
+            self._settle()
             # Rows that are not there yet hold whatever the memory held.
             with np.errstate(invalid="ignore"):
                 self._rows = self._rows.astype(wanted)
@@ -130,50 +164,27 @@ class Table:
         """Take the model's word for how long its vectors are; rows that differ are dropped."""
         self._known = True
         if dimensions != self._dimensions:
-            self._copier.finish()
+            self._settle()
             self._dimensions = dimensions
-            self._rows = np.empty((len(self.good), dimensions), np.float32)
-            self.good[:] = False
+            self._rows = arrays.empty((len(self._good), dimensions), np.dtype(np.float32))
+            self._good[:] = False
 
     def finish(self) -> None:
-        """Wait until what was put is there; until then a thread may be at it."""
-        self._copier.finish()
+        """Wait until what was put is there, and let the other core go."""
+        self._settle()
+        if self._copier is not None:
+            self._copier.close()
 
     def take(self, positions: Indices) -> Vectors:
         """Give an array of its own with the rows at these positions; the table ends with it."""
-        self._copier.finish()
+        self.finish()
         if not len(positions):
             return np.empty((0, self._dimensions or 0), np.float32)
         if len(positions) == len(self._rows) and is_run(positions):
             return self._rows
-        return np.take(self._rows, positions, axis=0)
-
-
-class _Copier:
-    """Copy rows on another core, a block at a time, while the next is read and checked."""
-
-    def __init__(self) -> None:
-        self._thread: ThreadPoolExecutor | None = None
-        self._under_way: Future[None] | None = None
-
-    def copy(self, to: Vectors, rows: Vectors) -> None:
-        if rows.nbytes < _WORTH_A_THREAD:
-            np.copyto(to, rows)
-            return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "askonce-copy")
-        if self._under_way is not None:
-            self._under_way.result()
-        try:
-            self._under_way = self._thread.submit(np.copyto, to, rows)
-        except RuntimeError:  # no thread can be had: too many, or the interpreter is ending
-            np.copyto(to, rows)
-
-    def finish(self) -> None:
-        """Wait for what is under way and end the thread."""
-        if self._thread is not None:
-            self._thread.shutdown()
-            self._thread = self._under_way = None
+        rows = arrays.empty((len(positions), self._rows.shape[1]), self._rows.dtype)
+        # Without a mode, numpy would take into memory of its own first.
+        return np.take(self._rows, positions, axis=0, out=rows, mode="clip")
 
 
 def _blocks(

@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Literal, Unpack, overload
 
 from askonce.core import entry, flow
-from askonce.core.embedding import Inputs, Terms, embed_flow, look_up_flow
+from askonce.core.embedding import Terms, embed_flow, look_up_flow
 from askonce.core.flight import Flights
+from askonce.core.inputs import Inputs
 from askonce.core.store import Store
 from askonce.errors import InputError
 from askonce.events import Code, Observer, log

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from askonce.chat import Question
-from askonce.core.embedding import Inputs
+from askonce.core.inputs import Inputs
 from askonce.core.keys import Subject
 from askonce.errors import InputError
 from askonce.events import Code

@@ -10,8 +10,9 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.stores import BaseStore
 
 from askonce.core import entry, flow, vectors
-from askonce.core.embedding import Inputs, Terms, embed_flow, look_up_flow
+from askonce.core.embedding import Terms, embed_flow, look_up_flow
 from askonce.core.flow import Write
+from askonce.core.inputs import Inputs
 from askonce.core.keys import Subject
 from askonce.core.store import Store
 from askonce.embeddings import DEFAULT_BATCH_SIZE
@@ -96,9 +97,10 @@ class EmbeddingStore(BaseStore[str, list[float]]):
             dimensions=None,
             now=flow.now(),
             learned=self._learned,
+            ahead=self.store.reads_beside,
             declared=model.dimensions,
         )
-        return Inputs.of(texts, subject, self.name_keys), terms
+        return Inputs.begin(texts, subject, self.name_keys), terms
 
     def _get(self, texts: Sequence[str]) -> flow.Flow:
         inputs, terms = self._prepared(texts)

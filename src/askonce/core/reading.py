@@ -1,0 +1,39 @@
+"""Reading from a store beside other work."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from askonce.core.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Be a read that was begun, or that nobody could be found for, then without an outcome."""
+
+    keys: Sequence[str]
+    outcome: Future[bytes | list[bytes | None]] | None
+
+
+class Reader:
+    """Read from a store on one other thread, begun with the first read."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread: ThreadPoolExecutor | None = None
+
+    def begin(self, keys: Sequence[str]) -> Reading:
+        """Begin to read these keys, joined; what the store raises is in the outcome."""
+        thread = self._thread or ThreadPoolExecutor(1, "askonce-read")
+        try:
+            outcome = thread.submit(self._store.read_joined, keys)
+        except RuntimeError:  # too many threads, or the interpreter is ending
+            return Reading(keys, None)
+        self._thread = thread
+        return Reading(keys, outcome)
+
+    def close(self) -> None:
+        """Begin no more; who leaves in the middle does not wait for what is under way."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
