@@ -1,6 +1,7 @@
 """Large calls, which are read a window ahead of what is digested and copied."""
 
 import asyncio
+import os
 import sqlite3
 import threading
 from contextlib import closing
@@ -91,16 +92,25 @@ def test_what_is_no_string_late_in_a_large_list_is_told_by_its_place(store, colo
         embed(colour, cache, wanted)
 
 
-def test_nobody_is_left_when_a_large_call_has_ended(store, colour):
+def test_nobody_is_left_when_a_large_call_has_ended(store):
     cache = EmbeddingCache(Model(), model="m", store=store, batch_size=1000)
     texts = texts_of(range(COUNT))
-    embed(colour, cache, texts)
-    for _ in range(3):
-        embed(colour, cache, texts)
-    for thread in threading.enumerate():
-        if thread.name.startswith(("askonce-read", "askonce-copy")):
-            thread.join(30)
-            assert not thread.is_alive()
+    cache.embed(texts)
+    before = threading.active_count()
+    for _ in range(10):
+        cache.embed(texts)
+        assert threading.active_count() <= before
+
+
+def test_many_equal_texts_are_few(store, colour):
+    model = Model()
+    cache = EmbeddingCache(model, model="m", store=store)
+    wanted = texts_of(number % 7 for number in range(COUNT))
+    for _ in range(2):
+        rows = embed(colour, cache, wanted)
+        assert rows.shape == (COUNT, DIMENSIONS)
+        assert rows.tobytes() == rows_of(wanted).tobytes()
+    assert sorted(model.asked) == texts_of(range(7))
 
 
 def test_arrays_that_were_given_stay_as_they_are_while_others_come(store):
@@ -117,6 +127,7 @@ def test_arrays_that_were_given_stay_as_they_are_while_others_come(store):
 
 class Wide(Model):
     def __call__(self, texts):
+        self.asked += texts
         return wide(texts)
 
 
@@ -144,6 +155,67 @@ def test_many_threads_read_large_calls_of_one_file(tmp_path):
         for thread in threads:
             thread.join()
         assert not wrong
+
+
+def test_an_sqlite_that_takes_few_parameters_is_enough(tmp_path, monkeypatch):
+    connect = sqlite3.connect
+
+    def limited(*arguments, **options):
+        connection = connect(*arguments, **options)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", limited)
+    model, events = Model(), []
+    url = f"sqlite:///{tmp_path}/cache.db"
+    with closing(EmbeddingCache(model, model="m", store=url, observe=events.append)) as cache:
+        texts = texts_of(range(COUNT))
+        cache.embed(texts)
+        assert cache.embed(texts).tobytes() == rows_of(texts).tobytes()
+    assert len(model.asked) == COUNT
+    assert "store_failed" not in {event.kind for event in events}
+
+
+@pytest.mark.parametrize("engine", ["sqlite:///{}/cache.db", "lmdb:///{}"])
+@pytest.mark.parametrize("codec", ["lossless", "float16", "int8"])
+def test_damaged_entries_of_a_large_call_are_misses_and_nothing_is_said(tmp_path, engine, codec):
+    model = Wide()
+    url = engine.format(tmp_path)
+    with closing(EmbeddingCache(model, model="m", store=url, codec=codec)) as cache:
+        texts = texts_of(range(3000))
+        expected = cache.embed(texts)
+        keys = sorted(cache.store.keys())
+        damaged = keys[::100]
+        for key, blob in zip(damaged, cache.store.read(damaged), strict=True):
+            # Among others a scale that is no number, or enormous.
+            cache.store.write({key: blob[:56] + bytes([255, 255, 127, 127]) * 2 + blob[64:]})
+        model.asked.clear()
+        with np.errstate(all="raise"):
+            assert cache.embed(texts).tobytes() == expected.tobytes()
+        assert len(model.asked) == len(damaged)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.parametrize("engine", ["sqlite:///{}/cache.db", "lmdb:///{}"])
+def test_a_model_may_fork_in_the_middle_of_a_large_call(tmp_path, engine):
+    """The child goes on with the call itself, as `multiprocessing` would not."""
+    url = engine.format(tmp_path)
+    texts = texts_of(range(3000))
+    with closing(EmbeddingCache(Wide(), model="m", store=url, batch_size=1500)) as cache:
+        cache.embed(texts)
+    children = []
+
+    def forking(wanted):
+        children.append(os.fork())
+        return wide(wanted)
+
+    with closing(EmbeddingCache(forking, model="m", store=url, batch_size=4000)) as cache:
+        wanted = [*texts, "7000 passages"]
+        right = cache.embed(wanted).tobytes() == wide(wanted).tobytes()
+        if children[0] == 0:
+            os._exit(0 if right else 1)
+    assert right
+    assert os.waitpid(children[0], 0)[1] == 0
 
 
 def test_a_file_that_breaks_in_the_middle_is_a_miss(tmp_path, colour):

@@ -5,6 +5,7 @@ import functools
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import pytest
 
@@ -312,6 +313,59 @@ def test_where_no_thread_can_be_had_it_is_read_all_the_same(monkeypatch):
     store = MemoryStore()
     store.write({"a/1": b"x", "a/3": b"z"})
     assert drive_blocking(begun_twice(), store, None, print) == ([b"x", None], [b"z"])
+
+
+def test_what_is_begun_is_read_in_the_callers_context(drive):
+    seen = []
+    variable = ContextVar("variable", default="nobody's")
+
+    class Seeing(MemoryStore):
+        def read_joined(self, keys):
+            seen.append(variable.get())
+            return self.read(keys)
+
+        async def aread_joined(self, keys):
+            return await asyncio.to_thread(self.read_joined, keys)
+
+    token = variable.set("the caller's")
+    try:
+        drive(begun_twice(), Seeing())
+    finally:
+        variable.reset(token)
+    assert seen == ["the caller's"] * 2
+
+
+async def test_what_is_begun_in_a_loop_is_under_way_at_once():
+    class Noting(MemoryStore):
+        begun = 0
+
+        async def aread_joined(self, keys):
+            self.begun += 1
+            await asyncio.sleep(0)
+            return self.read(keys)
+
+    store = Noting()
+
+    def steps():
+        one = yield Begin(["a/1"])
+        assert store.begun == 1
+        other = yield Begin(["a/2"])
+        assert store.begun == 2
+        return (yield Finish(one)), (yield Finish(other))
+
+    assert await flow.arun(steps(), store=store, call=None, observe=print) == ([None], [None])
+
+
+def test_no_thread_is_left_when_a_flow_has_ended():
+    def steps():
+        one = yield Begin(["a/1"])
+        return (yield Finish(one))
+
+    before = threading.active_count()
+    for store in (MemoryStore(), Broken(OSError("gone"))):
+        for _ in range(30):
+            drive_blocking(steps(), store, None, lambda event: None)
+            assert threading.active_count() == before
 
 
 class Slow(MemoryStore):

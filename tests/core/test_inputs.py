@@ -88,3 +88,11 @@ def test_items_are_told_apart_by_their_contents():
     inputs = Inputs.of_contents([b"x", b"y", b"x"], [0, 1, 2], SUBJECT)
     assert inputs.items == [0, 1]
     assert inputs.positions.tolist() == [0, 1, 0]
+
+
+def test_contents_may_be_taken_in_piece_by_piece_too():
+    inputs = Inputs(["p", "q", "r"], SUBJECT, lambda some: SUBJECT.digests([b"x", b"y", b"x"][some]))
+    assert inputs.take_in(2).tolist() == [0, 1]
+    assert inputs.take_in(7).tolist() == []
+    assert inputs.take_in(7).tolist() == []
+    assert inputs.positions.tolist() == [0, 1, 0]

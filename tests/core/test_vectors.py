@@ -196,6 +196,7 @@ def test_what_is_wrong_with_a_large_block_is_found_beside_too():
     parts = [np.arange(800)[start : start + 200] for start in range(0, 800, 200)]
     foreign = [filled.put(part, b"".join(blobs[part[0] : part[-1] + 1])) for part in parts]
     assert np.concatenate(foreign).tolist() == [402]
+    filled.finish()
     assert filled.missing().tolist() == [3, 401, 402]
     # What the model says instead stays, whatever was copied there before.
     filled.fill(np.array([3, 401, 402]), rows[[3, 401, 402]] + 1)
@@ -208,11 +209,13 @@ def test_large_blocks_of_other_dimensions_or_codecs_are_not_mistaken():
     rows = np.random.default_rng(0).standard_normal((400, 1536), np.float32)
     filled = beside(400, 8)
     assert filled.put(np.arange(400), b"".join(pack(rows))).tolist() == list(range(400))
+    filled.finish()
     assert filled.missing().size == 400
     wide = rows.astype(np.float64) + 1e-12
     filled = beside(400, 1536)
     filled.put(np.arange(200), b"".join(pack(rows)[:200]))
     filled.put(np.arange(200, 400), b"".join(pack(wide)[200:]))
+    filled.finish()
     expected = np.concatenate([rows[:200].astype(np.float64), wide[200:]])
     assert exactly(filled.take(np.arange(400)), expected)
 

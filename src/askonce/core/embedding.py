@@ -25,7 +25,7 @@ from askonce.core.flow import (
 )
 from askonce.core.inputs import Inputs
 from askonce.core.keys import Subject
-from askonce.core.table import Table, cut, is_run
+from askonce.core.table import Table, cut, is_run, rows_in
 from askonce.core.vectors import Indices, Vectors
 from askonce.errors import AnswerError
 from askonce.events import Event
@@ -34,7 +34,7 @@ DEFAULT_WAIT = 300.0
 _WINDOW = 4 * 1024 * 1024
 """Bytes of entries read at once: each turn that threads take costs time, fresh memory too."""
 
-_MOST_AHEAD = 1000
+_MOST_AHEAD = 900
 """Texts digested at once: while they are, the thread that reads gets to no other statement."""
 
 _POLL = 0.02
@@ -121,21 +121,21 @@ def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Table]:
     Inputs that were not taken in yet are, then. Raises InputTypeError if they are no strings.
     """
     known = terms.dimensions or terms.learned.get(inputs.subject.digest()) or terms.declared
+    ahead = terms.ahead and inputs.given > min(_MOST_AHEAD, rows_in(_WINDOW, known))
+    if not ahead:
+        inputs.take_in_all()
     table = Table(
-        inputs.room,
+        inputs.room if ahead else inputs.bindings,
         dimensions=known,
         now=terms.now,
         since=terms.since,
-        beside=not terms.ahead,
+        beside=not ahead,
     )
-    if terms.ahead and inputs.given > _rows_ahead(table):
-        yield from _look_up_ahead(inputs, table)
-        table.end_at(len(inputs.keys))
-    else:
-        inputs.take_in_all()
-        table.end_at(len(inputs.keys))
-        yield from _look_up(inputs, table)
+    try:
+        yield from _look_up_ahead(inputs, table) if ahead else _look_up(inputs, table)
+    finally:
         table.finish()
+    table.end_at(len(inputs.keys))
     return table
 
 
@@ -152,7 +152,7 @@ def _look_up_ahead(inputs: Inputs, table: Table) -> Generator[Step, Any, None]:
             begun.append((following, (yield Begin(_at(following, inputs.keys)))))
         if len(window):
             yield from _put(window, blobs, inputs, table)
-            window = window[:0]
+            window, blobs = window[:0], b""
         if begun and (len(begun) > 1 or not inputs.left):
             window, reading = begun.popleft()
             blobs = yield Finish(reading)
@@ -160,14 +160,10 @@ def _look_up_ahead(inputs: Inputs, table: Table) -> Generator[Step, Any, None]:
 
 def _take_in(inputs: Inputs, table: Table) -> Indices:
     """Take in a window of inputs that are different from those before; none if none is left."""
-    window = inputs.take_in(_rows_ahead(table))
-    while inputs.left and not len(window):
-        window = inputs.take_in(_rows_ahead(table))
-    return window
-
-
-def _rows_ahead(table: Table) -> int:
-    return min(_MOST_AHEAD, table.rows_in(_WINDOW))
+    while True:
+        window = inputs.take_in(min(_MOST_AHEAD, table.rows_in(_WINDOW)))
+        if len(window) or not inputs.left:
+            return window
 
 
 def _look_up(inputs: Inputs, table: Table) -> Generator[Step, Any, None]:

@@ -124,7 +124,8 @@ def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observ
                     case Begin(keys):
                         outcome = reader.begin(keys)
                     case Finish(reading):
-                        outcome = _finish(store, reading, observe)
+                        outcome = _finish(reader, reading, observe)
+                        del reading
                     case Write(entries, expires):
                         outcome = _write(store, entries, expires, observe)
                     case Call(argument):
@@ -150,10 +151,10 @@ def run(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observ
     except StopIteration as end:
         return end.value
     finally:
-        reader.close()
         if held:
             _release(store, held, observe)
         _tell_news(observe, store)
+        reader.close()
 
 
 async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe: Observer) -> Any:
@@ -171,9 +172,11 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
                     case Begin(keys):
                         outcome = asyncio.create_task(_aread(store, keys, observe, joined=True))
                         begun.append(outcome)
+                        await asyncio.sleep(0)  # a task begins when others are let in
                     case Finish(reading):
                         outcome = await reading
                         begun.remove(reading)
+                        del reading
                     case Write(entries, expires):
                         outcome = await _awrite(store, entries, expires, observe)
                     case Call(argument):
@@ -199,14 +202,14 @@ async def arun(flow: Flow, *, store: Store, call: Callable[[Any], Any], observe:
     except StopIteration as end:
         return end.value
     finally:
-        for reading in begun:
-            reading.cancel()
         if held and store.works_in_loops:
             # Whoever goes away must not hold up a server's loop while another process writes.
             await _arelease(store, held, observe)
         elif held:
             _release(store, held, observe)
         _tell_news(observe, store)
+        for reading in begun:
+            reading.cancel()
 
 
 def _read(
@@ -219,11 +222,9 @@ def _read(
         return [None] * len(keys)
 
 
-def _finish(store: Store, reading: Reading, observe: Observer) -> bytes | Sequence[bytes | None]:
-    if reading.outcome is None:
-        return _read(store, reading.keys, observe, joined=True)
+def _finish(reader: Reader, reading: Reading, observe: Observer) -> bytes | Sequence[bytes | None]:
     try:
-        return reading.outcome.result()
+        return reader.finish(reading)
     except Exception as error:
         _tell_failure(observe, error, len(reading.keys))
         return [None] * len(reading.keys)

@@ -24,7 +24,7 @@ class Inputs:
         self,
         items: Sequence[Any],
         subject: Subject,
-        digest: Callable[[Sequence[Any]], list[bytes]],
+        digest: Callable[[slice], list[bytes]],
         name_keys: Names | None = None,
     ) -> None:
         self.subject = subject
@@ -49,9 +49,9 @@ class Inputs:
         except TypeError:
             raise _not_strings(texts) from None
 
-        def digest(some: Sequence[str]) -> list[bytes]:
+        def digest(some: slice) -> list[bytes]:
             try:
-                return _digests(some, subject)
+                return _digests(given[some], subject)
             except TypeError:
                 raise _not_strings(given) from None
 
@@ -70,7 +70,7 @@ class Inputs:
 
         All of them are taken in.
         """
-        inputs = cls(items, subject, lambda _: subject.digests(contents))
+        inputs = cls(items, subject, lambda some: subject.digests(contents[some]))
         inputs.take_in_all()
         return inputs
 
@@ -96,7 +96,7 @@ class Inputs:
 
     @property
     def room(self) -> entry.Words:
-        """Give the bindings with room for those to come."""
+        """Give the bindings of as many items as there can be; those to come hold anything."""
         return self._bindings
 
     def take_in_all(self) -> None:
@@ -108,9 +108,9 @@ class Inputs:
 
         Raises InputTypeError for anything but strings where there should be texts.
         """
-        items = self._given[self._taken : self._taken + count]
-        digests = self._digest(items)
-        taken = slice(self._taken, self._taken + len(items))
+        taken = slice(self._taken, self._taken + min(count, self.left))
+        items = self._given[taken]
+        digests = self._digest(taken)
         first = len(self._places)
         fresh = dict.fromkeys(digests)
         if len(fresh) == len(digests) and self._places.keys().isdisjoint(fresh):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from askonce.core.store import Store
@@ -21,19 +22,31 @@ class Reader:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._thread: ThreadPoolExecutor | None = None
+        self._under_way = 0
 
     def begin(self, keys: Sequence[str]) -> Reading:
-        """Begin to read these keys, joined; what the store raises is in the outcome."""
+        """Begin to read these keys, joined, in the caller's context."""
         thread = self._thread or ThreadPoolExecutor(1, "askonce-read")
         try:
-            outcome = thread.submit(self._store.read_joined, keys)
+            outcome = thread.submit(copy_context().run, self._store.read_joined, keys)
         except RuntimeError:  # too many threads, or the interpreter is ending
             return Reading(keys, None)
         self._thread = thread
+        self._under_way += 1
         return Reading(keys, outcome)
 
+    def finish(self, reading: Reading) -> bytes | list[bytes | None]:
+        """Wait for what was begun. Raises what the store raised."""
+        if reading.outcome is None:
+            return self._store.read_joined(reading.keys)
+        try:
+            return reading.outcome.result()
+        finally:
+            if reading.outcome.done():
+                self._under_way -= 1
+
     def close(self) -> None:
-        """Begin no more; who leaves in the middle does not wait for what is under way."""
+        """End the thread; who leaves in the middle does not wait for what is under way."""
         if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread.shutdown(wait=not self._under_way, cancel_futures=True)
             self._thread = None

@@ -19,14 +19,19 @@ _TYPICAL = 1536
 _FEWEST = 64
 
 
+def rows_in(size: int, dimensions: int | None) -> int:
+    """Tell how many entries, most likely of float32, so many bytes hold."""
+    return max(_FEWEST, size // (entry.HEADER_LENGTH + 4 * (dimensions or _TYPICAL)))
+
+
 class Table:
     """Gather the vectors of one call, row by row, from entries as they arrive.
 
     `good` tells which rows are there. All good rows have one length: the `dimensions` asked for,
     else that of the model's own answers, stored ones too, else that of most entries. Entries from
     before `since` (seconds since 1970) are not taken. `bindings` may be filled in later than the
-    table is made, before the entries are put. Large blocks are checked and copied `beside`, on
-    another core.
+    table is made, before the entries are put. Until `finish`, large blocks may be checked and
+    copied `beside`, on another core; `good` tells of them afterwards.
     """
 
     def __init__(
@@ -39,7 +44,7 @@ class Table:
         beside: bool = False,
     ) -> None:
         count = len(bindings)
-        self._good = np.zeros(count, bool)
+        self.good = np.zeros(count, bool)
         self._rows: Vectors = arrays.empty((count, dimensions or 0), np.dtype(np.float32))
         self._bindings = bindings
         self._dimensions = dimensions
@@ -48,20 +53,14 @@ class Table:
         self._since = since
         self._copier = copying.Copier() if beside else None
 
-    @property
-    def good(self) -> NDArray[np.bool_]:
-        """Tell which rows are there."""
-        self._settle()
-        return self._good
-
     def rows_in(self, size: int) -> int:
         """Tell how many entries, most likely of float32, so many bytes hold."""
-        return max(_FEWEST, size // (entry.HEADER_LENGTH + 4 * (self._dimensions or _TYPICAL)))
+        return rows_in(size, self._dimensions)
 
     def end_at(self, count: int) -> None:
         """Leave so many rows, the first ones: there are no more."""
-        if count < len(self._good):
-            self._good = self._good[:count]
+        if count < len(self.good):
+            self.good = self.good[:count]
             self._bindings = self._bindings[:count]
             self._rows = self._rows[:count]
 
@@ -123,7 +122,8 @@ class Table:
             return False
         codec, length, rows = kinds[0]
         to = self._rows[indices[0] : indices[-1] + 1]
-        if not isinstance(rows, slice) or codec not in codecs.VECTORS:
+        # Others are not views: to decode what is damaged may fail.
+        if not isinstance(rows, slice) or codec not in codecs.VECTOR_DTYPES:
             return False
         vectors = codecs.decode(whole[:, entry.HEADER_LENGTH : entry.HEADER_LENGTH + length], codec)
         if vectors.shape != to.shape or vectors.dtype != to.dtype:
@@ -135,7 +135,7 @@ class Table:
         """Take note of what was copied beside; nothing is, afterwards."""
         if self._copier is not None and (copied := self._copier.finish()):
             where, sound = copied
-            self._good[where] = sound
+            self.good[where] = sound
 
     def _fill(self, indices: Indices, vectors: Vectors) -> bool:
         length = vectors.shape[1]
@@ -146,11 +146,11 @@ class Table:
         self._make_room(vectors.dtype)
         where = slice(indices[0], indices[-1] + 1) if is_run(indices) else indices
         self._rows[where] = vectors
-        self._good[where] = True
+        self.good[where] = True
         return True
 
     def _make_room(self, dtype: np.dtype[np.floating[Any]]) -> None:
-        shape = (len(self._good), self._dimensions or 0)
+        shape = (len(self.good), self._dimensions or 0)
         wanted = np.promote_types(self._rows.dtype, dtype)
         if self._rows.shape != shape:
             self._rows = arrays.empty(shape, wanted)
@@ -166,18 +166,20 @@ class Table:
         if dimensions != self._dimensions:
             self._settle()
             self._dimensions = dimensions
-            self._rows = arrays.empty((len(self._good), dimensions), np.dtype(np.float32))
-            self._good[:] = False
+            self._rows = arrays.empty((len(self.good), dimensions), np.dtype(np.float32))
+            self.good[:] = False
 
     def finish(self) -> None:
-        """Wait until what was put is there, and let the other core go."""
-        self._settle()
-        if self._copier is not None:
-            self._copier.close()
+        """Wait until what was put is there; from now on nothing is done beside."""
+        try:
+            self._settle()
+        finally:
+            if self._copier is not None:
+                self._copier.close()
+                self._copier = None
 
     def take(self, positions: Indices) -> Vectors:
         """Give an array of its own with the rows at these positions; the table ends with it."""
-        self.finish()
         if not len(positions):
             return np.empty((0, self._dimensions or 0), np.float32)
         if len(positions) == len(self._rows) and is_run(positions):

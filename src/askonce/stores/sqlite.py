@@ -29,7 +29,9 @@ T = TypeVar("T")
 
 FORMAT = 1
 _READ_AT_ONCE = 500
-_JOIN_AT_ONCE = 1000
+_JOIN_AT_ONCE = 999
+"""SQLite before 3.32 takes no more parameters."""
+
 _MOST_AT_ONCE = 65536
 """Bytes that a loop writes itself."""
 PAGE_SIZE = 32768
