@@ -54,10 +54,13 @@ def rows_of(answer: object, count: int) -> Vectors:
 
 
 def _are_finite(rows: Vectors) -> bool:
-    """Tell whether all numbers are finite: their sum is not unless they are, or it overflows."""
+    """Tell whether all numbers are finite: the sums of rows are not unless they are, or overflow.
+
+    To multiply by ones is the fastest sum.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        total = rows.sum()
-    return bool(np.isfinite(total) or np.isfinite(rows).all())
+        sums = rows @ np.ones(rows.shape[1], rows.dtype)
+    return bool(np.isfinite(sums).all() or np.isfinite(rows).all())
 
 
 def _rows_of_floats(vectors: Any) -> Vectors | None:
