@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from askonce.core import entry
 from askonce.core.vectors import Vectors
 
-WORTH_A_THREAD = 1024 * 1024
+_WORTH_A_THREAD = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Block:
     def copy(self) -> NDArray[np.bool_]:
         """Copy the vectors, and tell which of them are undamaged.
 
-        Nearly all of it leaves the interpreter to others.
+        Nearly all of it leaves the interpreter to others, and in two large steps: whoever wants it
+        back in between may have to wait for it.
         """
         sound = entry.undamaged(self.whole)
         np.copyto(self.to, self.vectors)
@@ -39,7 +40,12 @@ class Copier:
         self._under_way: tuple[Block, Future[NDArray[np.bool_]]] | None = None
 
     def begin(self, block: Block) -> bool:
-        """Begin to copy a block, once the one before is finished; False if no thread can be had."""
+        """Begin to copy a block, once the one before is finished.
+
+        False if it is too small to be worth it, or no thread can be had.
+        """
+        if block.whole.nbytes < _WORTH_A_THREAD:
+            return False
         thread = self._thread or ThreadPoolExecutor(1, "askonce-copy")
         try:
             self._under_way = block, thread.submit(block.copy)

@@ -89,7 +89,7 @@ class Table:
         headers = entry.headers_of(whole)
         sound = (headers["expires"] > self._now) & (headers["created"] >= self._since)
         mine = headers["binding"] == self._bindings[indices]
-        if self._begin(indices, whole, sure=bool(sound.all() and mine.all())):
+        if sound.all() and mine.all() and self._put_block(indices, whole):
             return np.empty(0, np.intp)
         sound &= entry.undamaged(whole)
         own = mine if mine.all() else mine | (headers["binding"] == 0)
@@ -112,24 +112,25 @@ class Table:
         not_ours: Indices = indices[foreign]
         return not_ours
 
-    def _begin(self, indices: Indices, whole: NDArray[np.uint8], *, sure: bool) -> bool:
-        """Begin to check and copy entries beside, if they fit as they are unless damaged."""
-        if self._copier is None or whole.nbytes < copying.WORTH_A_THREAD:
-            return False
-        self._settle()
+    def _put_block(self, indices: Indices, whole: NDArray[np.uint8]) -> bool:
+        """Fill in entries that fit as they are unless damaged; False if they do not."""
         kinds = entry.kinds_of(whole)
-        if not (sure and self._known and len(kinds) == 1 and is_run(indices)):
+        if not (self._known and len(kinds) == 1 and is_run(indices)):
             return False
         codec, length, rows = kinds[0]
-        to = self._rows[indices[0] : indices[-1] + 1]
         # Others are not views: to decode what is damaged may fail.
         if not isinstance(rows, slice) or codec not in codecs.VECTOR_DTYPES:
             return False
         vectors = codecs.decode(whole[:, entry.HEADER_LENGTH : entry.HEADER_LENGTH + length], codec)
+        where = slice(indices[0], indices[-1] + 1)
+        to = self._rows[where]
         if vectors.shape != to.shape or vectors.dtype != to.dtype:
             return False
-        where = slice(indices[0], indices[-1] + 1)
-        return self._copier.begin(copying.Block(where, whole, vectors, to))
+        self._settle()
+        block = copying.Block(where, whole, vectors, to)
+        if self._copier is None or not self._copier.begin(block):
+            self.good[where] = block.copy()
+        return True
 
     def _settle(self) -> None:
         """Take note of what was copied beside; nothing is, afterwards."""
