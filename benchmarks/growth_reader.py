@@ -60,6 +60,11 @@ class Reader:
         self._pipe.send("end")
         self._process.join()
 
+    def read_all(self) -> None:
+        """Read random ones for the first time, which takes `first` seconds, then all of them."""
+        self.first = self.read()
+        self._ask("read all")
+
     def read(self) -> float:
         """Read others than before; seconds."""
         return self._ask("read")
@@ -85,6 +90,11 @@ def _serve(pipe: Connection, url: str, size: int) -> None:
     while (what := pipe.recv()) != "end":
         if what == "memory":
             pipe.send({kind: now - before[kind] for kind, now in _memory().items()})
+            continue
+        if what == "read all":
+            for start in range(0, size, READ_AT_ONCE):
+                cache.embed(texts_of(np.arange(start, min(size, start + READ_AT_ONCE))))
+            pipe.send(None)
             continue
         numbers = chance.choice(size, READ_AT_ONCE, replace=False)
         texts = texts_of(numbers)

@@ -87,6 +87,21 @@ def test_sqlite_full_of_gaps(askonce):
     assert "-> if that is too much, askonce vacuum gives it back" in result.out
 
 
+def test_sqlite_larger_than_what_it_reads_fast(tmp_path):
+    with open_store(f"sqlite:///{tmp_path}/store.db") as store:
+        store.write({f"a/{number}": bytes(2**20) for number in range(4)})
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        for mapped, said in ((2**21, "of which SQLite reads 2 MiB fast"), (2**30, ""), (0, "")):
+            connection.execute(f"PRAGMA mmap_size = {mapped}")
+            told = {one.check: one for one in findings_of(connection)}
+            if said:
+                assert said in told["size"].told
+                assert told["size"].state == "doubtful"
+                assert "lmdb:///" in told["size"].advice
+            else:
+                assert "size" not in told
+
+
 def test_sqlite_where_there_can_be_no_log():
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         assert states(findings_of(connection))["journal"] == "wrong"
