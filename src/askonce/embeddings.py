@@ -114,14 +114,14 @@ class EmbeddingCache:
         is used, others are read, asked for and stored. Raises what `embed` raises, in its turn.
         """
         refuse_one_string(texts)
-        return in_order(self.embed, texts, size=window, at_once=at_once)
+        return in_order(self._window, texts, size=window, at_once=at_once)
 
     def aembed_iter(
         self, texts: Iterable[str], *, window: int = 1024, at_once: int = 2
     ) -> AsyncIterator[Vectors]:
         """Embed any number of documents without blocking the event loop; see `embed_iter`."""
         refuse_one_string(texts)
-        return ain_order(self.aembed, texts, size=window, at_once=at_once)
+        return ain_order(self._awindow, texts, size=window, at_once=at_once)
 
     def embed_query(self, text: str) -> Vectors:
         """Embed one query: an array of shape (dimensions,); see `embed`."""
@@ -161,10 +161,20 @@ class EmbeddingCache:
         if self._owns_store:
             self.store.close()
 
-    def _flow(self, texts: Sequence[str], subject: Subject) -> flow.Flow:
-        return embed_flow(self._inputs(texts, subject), self._terms())
+    def _window(self, texts: Sequence[str]) -> Vectors:
+        """Embed one window of many, while others are embedded too: the cores have work."""
+        subject, (call, _) = self._documents
+        rows: Vectors = self._run(self._flow(texts, subject, beside=False), call)
+        return rows
 
-    def _terms(self) -> Terms:
+    async def _awindow(self, texts: Sequence[str]) -> Vectors:
+        subject, (_, call) = self._documents
+        return await self._arun(self._flow(texts, subject, beside=False), call)
+
+    def _flow(self, texts: Sequence[str], subject: Subject, *, beside: bool = True) -> flow.Flow:
+        return embed_flow(self._inputs(texts, subject), self._terms(beside=beside))
+
+    def _terms(self, *, beside: bool = True) -> Terms:
         return Terms(
             flights=self.store.flights,
             batch_size=self.batch_size,
@@ -173,7 +183,7 @@ class EmbeddingCache:
             ttl=self.ttl,
             wait=self.wait,
             learned=self._learned,
-            ahead=self.store.reads_beside,
+            beside=self.store.beside if beside else None,
             codec=self.codec,
         )
 

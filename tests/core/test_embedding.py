@@ -308,21 +308,21 @@ def test_reading_ahead_changes_nothing_but_the_time(name_keys, wanted, before, o
         if place in odd:
             stored[key] = b"damaged" if place % 2 else stored[key][:-1] + b"!"
     outcomes = []
-    for ahead in (False, True):
+    for beside in (None, "copies", "reads"):
         there, told, asked = dict(stored), [], []
-        one = talk(wanted, terms(ahead=ahead), name_keys)
+        one = talk(wanted, terms(beside=beside), name_keys)
         while one.until(steps.Call, there, told):
             asked += one.said.argument
             one.answer(vectors_of(one.said.argument))
         assert one.result.tolist() == vectors_of(wanted)
         outcomes.append((there, told, asked))
-    assert outcomes[0] == outcomes[1]
+    assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
 @pytest.mark.usefixtures("windows_of_two")
 def test_while_one_window_is_read_the_next_is_digested_and_another_read():
     stored = stored_with(list("abcdefg"))
-    one = talk(list("abcdefg"), terms(ahead=True))
+    one = talk(list("abcdefg"), terms(beside="reads"))
     said = []
     while not one.ended:
         match one.said:
@@ -343,7 +343,7 @@ def test_while_one_window_is_read_the_next_is_digested_and_another_read():
 
 @pytest.mark.usefixtures("windows_of_two")
 def test_what_is_no_string_is_told_though_others_are_being_read():
-    one = talk(["a", "b", "c", "d", None], terms(ahead=True))
+    one = talk(["a", "b", "c", "d", None], terms(beside="reads"))
     with pytest.raises(InputTypeError, match=r"texts\[4\]"):
         one.to_the_end({})
 

@@ -5,6 +5,7 @@ by page, and filled with zeros first.
 """
 
 import contextlib
+import functools
 import importlib.util
 import math
 import mmap
@@ -39,6 +40,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[np.floating[Any]]) -> Vectors:
         return np.empty(shape, dtype)
     import ctypes  # noqa: PLC0415  not every Python has it
 
+    _let_buffers_stay()
     try:
         block = _take(size) or _new(size)
     except OSError as error:
@@ -48,6 +50,16 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[np.floating[Any]]) -> Vectors:
     owner: Any = (ctypes.c_char * size).from_buffer(block)
     weakref.finalize(owner, _give_back, block).atexit = False
     return np.frombuffer(owner, dtype).reshape(shape)
+
+
+@functools.cache
+def _let_buffers_stay() -> None:
+    """Let glibc see, once, that the largest blocks of its own come and go.
+
+    It holds on to what it has seen come and go, up to twice as much; else it gives back the
+    buffers of each window read, SQLite's too, and asks for them anew, page by page.
+    """
+    np.empty(32 * 1024 * 1024 - 65536, np.uint8)
 
 
 def _new(size: int) -> mmap.mmap:

@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,8 +48,8 @@ class Terms:
     `dimensions` are what the model was asked for, `learned` what it answered with, by subject,
     and `declared` what it says of itself, which its first answer overrules. `codec` is how
     answers are kept, and part of the subject if it is a lossy one. Entries from before `since` are
-    not taken; unless `keep`, nothing is stored. `ahead` is for a store that reads while texts are
-    digested.
+    not taken; unless `keep`, nothing is stored. `beside` is what a large look-up leaves to another
+    core, if there is one to be had.
     """
 
     flights: Flights
@@ -63,7 +63,7 @@ class Terms:
     codec: codecs.Codec = "lossless"
     since: float = -math.inf
     keep: bool = True
-    ahead: bool = False
+    beside: Literal["reads", "copies"] | None = "copies"
 
 
 def embed_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Vectors]:
@@ -121,7 +121,8 @@ def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Table]:
     Inputs that were not taken in yet are, then. Raises InputTypeError if they are no strings.
     """
     known = terms.dimensions or terms.learned.get(inputs.subject.digest()) or terms.declared
-    ahead = terms.ahead and inputs.given > min(_MOST_AHEAD, rows_in(_WINDOW, known))
+    rows = rows_in(_WINDOW, known)
+    ahead = terms.beside == "reads" and inputs.given > min(_MOST_AHEAD, rows)
     if not ahead:
         inputs.take_in_all()
     table = Table(
@@ -129,7 +130,7 @@ def look_up_flow(inputs: Inputs, terms: Terms) -> Generator[Step, Any, Table]:
         dimensions=known,
         now=terms.now,
         since=terms.since,
-        beside=not ahead,
+        beside=terms.beside == "copies" and inputs.given > rows,
     )
     try:
         yield from _look_up_ahead(inputs, table) if ahead else _look_up(inputs, table)

@@ -111,7 +111,7 @@ class Inputs:
         taken = slice(self._taken, self._taken + min(count, self.left))
         items = self._given[taken]
         digests = self._digest(taken)
-        first = len(self._places)
+        first = len(self.keys)
         fresh = dict.fromkeys(digests)
         if len(fresh) == len(digests) and self._places.keys().isdisjoint(fresh):
             self._positions[taken] = np.arange(first, first + len(digests))
@@ -119,7 +119,9 @@ class Inputs:
             firsts = dict(zip(reversed(digests), reversed(items), strict=True))
             fresh = dict.fromkeys(each for each in fresh if each not in self._places)
             items = [firsts[each] for each in fresh]
-        self._places.update(zip(fresh, range(first, first + len(fresh)), strict=True))
+        new = range(first, first + len(fresh))
+        if len(fresh) != len(digests) or taken.stop < len(self._given):
+            self._places.update(zip(fresh, new, strict=True))
         if len(fresh) != len(digests):
             places = map(self._places.__getitem__, digests)
             self._positions[taken] = np.fromiter(places, np.intp, len(digests))

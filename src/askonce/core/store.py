@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from askonce.core import entry
 from askonce.core.entry import NEVER
@@ -38,8 +38,12 @@ class Store(ABC):
     works_in_loops: bool = False
     """Whether event loops may do what takes microseconds themselves; a server wants that."""
 
-    reads_beside: bool = False
-    """Whether a large joined look-up leaves other threads alone nearly all of its time."""
+    beside: Literal["reads", "copies"] = "copies"
+    """What a large joined look-up leaves to another core.
+
+    To read, where that leaves the interpreter to others nearly all of its time, or else to check
+    and copy what was read.
+    """
 
     _slow_until: float = 0.0
 

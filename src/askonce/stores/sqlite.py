@@ -108,7 +108,7 @@ class SQLiteStore(Store):
         self._database.run(prepare)
         self._usage = None if max_bytes is None else Usage(self._database, max_bytes)
         # A joined look-up is one statement, which SQLite carries out without the interpreter.
-        self.reads_beside = self._usage is None
+        self.beside = "reads" if self._usage is None else "copies"
 
     @classmethod
     def open(cls, location: Location) -> "SQLiteStore":

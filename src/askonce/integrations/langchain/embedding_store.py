@@ -97,7 +97,7 @@ class EmbeddingStore(BaseStore[str, list[float]]):
             dimensions=None,
             now=flow.now(),
             learned=self._learned,
-            ahead=self.store.reads_beside,
+            beside=self.store.beside,
             declared=model.dimensions,
         )
         return Inputs.begin(texts, subject, self.name_keys), terms
