@@ -27,6 +27,8 @@ def written(request: httpx2.Request) -> tuple[bytes, bytes | AsyncGenerator[byte
     ):
         raise httpx2.LocalProtocolError("the head holds what HTTP does not allow")
     head = b"\r\n".join([first, *[b"%s: %s" % pair for pair in fields], b"", b""])
+    if sum(name.lower() == b"host" for name, _ in fields) != 1:
+        raise httpx2.LocalProtocolError("the host is not clear")
     codings = [value for name, value in fields if name.lower() == b"transfer-encoding"]
     lengths = [value for name, value in fields if name.lower() == b"content-length"]
     stream: Any = request.stream

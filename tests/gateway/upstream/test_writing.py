@@ -72,6 +72,7 @@ async def test_what_goes_out():
                 (b"Transfer-Encoding", b""), (b"Transfer-Encoding", b"\x0bchunked"),
             )
         ),
+        ("GET", [(b"host", b"other.test")]),
         ("POST", [length(0), length(0)]),
         ("POST", [length(0), (b"Content-length", b"4")]),
         ("POST", [length(0), CHUNKED]),
@@ -106,7 +107,7 @@ async def test_nothing_beyond_the_length_is_given():
 
 TEXT = st.binary(max_size=12) | st.sampled_from([b"chunked", b"4", b"0", b"a b", b"\tx", b"x\r\ny: z"])
 NAME = st.binary(max_size=6) | st.sampled_from(
-    [b"content-length", b"transfer-encoding", b"Transfer-Encoding", b"x", b"X-Thing"]
+    [b"host", b"content-length", b"transfer-encoding", b"Transfer-Encoding", b"x", b"X-Thing"]
 )
 
 
