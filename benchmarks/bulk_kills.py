@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import os
 import random
 import signal
@@ -39,12 +40,15 @@ def run(path: Path, texts: Sequence[str], *, kills: int) -> Found:
     for number in range(kills):
         stored, seen = _stored(folder, texts), len(_asked(folder))
         job = _start(folder, path, "killed")
+        most = len(texts) // (kills + 2)
         if number % 4:
-            # Somewhere in the twentieth part of the corpus that comes next.
-            _await_questions(job, folder, seen + chance.randint(1, len(texts) // (kills + 2)))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # At any moment of a batch; in every fourth, from before the program has begun.
-            job.wait(chance.uniform(0, 0.1 if number % 4 else 3.0))
+            # Somewhere in the twentieth part of the corpus that comes next, at any moment of a batch.
+            _await_questions(job, folder, seen + chance.randint(1, most))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                job.wait(chance.uniform(0, 0.1))
+        else:
+            # From before the program has begun.
+            _await_questions(job, folder, seen + most, seconds=chance.uniform(0, 3.0))
         job.kill()
         if job.wait() != -signal.SIGKILL:
             sys.exit("the job was done before it could be killed often enough")
@@ -79,8 +83,11 @@ def _finish(job: subprocess.Popen[bytes]) -> None:
         sys.exit(f"the job failed with exit code {job.returncode}")
 
 
-def _await_questions(job: subprocess.Popen[bytes], folder: Path, count: int) -> None:
-    while job.poll() is None and len(_asked(folder)) < count:
+def _await_questions(
+    job: subprocess.Popen[bytes], folder: Path, count: int, seconds: float = math.inf
+) -> None:
+    end = time.monotonic() + seconds
+    while job.poll() is None and len(_asked(folder)) < count and time.monotonic() < end:
         time.sleep(0.001)
 
 
