@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from askonce.core import codecs, flow, policy
+from askonce.core import codecs, colours, flow, policy
 from askonce.core.embedding import (
     DEFAULT_WAIT,
     Terms,
@@ -201,7 +201,7 @@ class EmbeddingCache:
 def _both(
     function: Callable[[list[str]], Any], twin: Callable[[list[str]], Any] | None
 ) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    return flow.blocking(function), flow.awaitable(twin or function)
+    return colours.blocking(function), colours.awaitable(twin or function)
 
 
 def _single(text: str) -> list[str]:

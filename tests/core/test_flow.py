@@ -10,7 +10,7 @@ from contextvars import ContextVar
 import pytest
 
 from askonce import Event, Store, StoreError
-from askonce.core import flow
+from askonce.core import colours, flow
 from askonce.core.flight import Flight, Flights
 from askonce.core.flow import Begin, Call, Finish, Read, Tell, Wait, Write
 from askonce.stores.memory import MemoryStore
@@ -39,11 +39,11 @@ class Broken(Store):
 
 
 def drive_blocking(steps, store, call, observe):
-    return flow.run(steps, store=store, call=flow.blocking(call), observe=observe)
+    return flow.run(steps, store=store, call=colours.blocking(call), observe=observe)
 
 
 def drive_async(steps, store, call, observe):
-    return asyncio.run(flow.arun(steps, store=store, call=flow.awaitable(call), observe=observe))
+    return asyncio.run(flow.arun(steps, store=store, call=colours.awaitable(call), observe=observe))
 
 
 @pytest.fixture(params=[drive_blocking, drive_async])
@@ -261,13 +261,13 @@ async def test_cancelling_reaches_the_flow():
 
 
 async def test_a_coroutine_runs_from_sync_code_inside_a_loop():
-    assert flow.run_coroutine(double_later(21)) == 42
+    assert colours.run_coroutine(double_later(21)) == 42
 
     async def fail():
         raise KeyError("its own")
 
     with pytest.raises(KeyError, match="its own"):
-        flow.run_coroutine(fail())
+        colours.run_coroutine(fail())
 
 
 async def test_a_sync_model_does_not_block_the_loop():
@@ -277,7 +277,7 @@ async def test_a_sync_model_does_not_block_the_loop():
         assert called.wait(60)
         return threading.get_ident()
 
-    task = asyncio.create_task(flow.awaitable(call)(1))
+    task = asyncio.create_task(colours.awaitable(call)(1))
     await asyncio.sleep(0)
     called.set()
     assert await task != threading.get_ident()

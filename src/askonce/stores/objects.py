@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from askonce.core import flow
+from askonce.core import colours
 from askonce.core.entry import NEVER
 from askonce.core.finding import Finding
 from askonce.core.keys import utf8
@@ -326,5 +326,5 @@ def _entries_of(view: View, blocks: Sequence[bytes], prefix: bytes) -> list[tupl
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    result: T = flow.run_coroutine(coroutine)
+    result: T = colours.run_coroutine(coroutine)
     return result

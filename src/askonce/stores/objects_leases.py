@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from askonce.core import flow, fork
+from askonce.core import colours, fork
 from askonce.core.keys import utf8
 from askonce.core.lease import DEFAULT_SECONDS, Leases
 from askonce.stores.objects_bucket import Bucket, ConflictError, together
@@ -115,7 +115,7 @@ class ObjectLeases(Leases):
             except TimeoutError as error:
                 raise self._bucket.silent(allowed) from error
 
-        parts: list[list[str]] = flow.run_coroutine(change_all())
+        parts: list[list[str]] = colours.run_coroutine(change_all())
         return [digest for part in parts for digest in part]
 
     async def _change_table(self, shard: str, change: Change) -> list[str]:
