@@ -1,5 +1,6 @@
 """Embeddings that are asked for once."""
 
+import functools
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -96,14 +97,11 @@ class EmbeddingCache:
         Raises InputTypeError for anything but strings, AnswerError if the model's answer cannot
         be used, and whatever the model raises; finished batches stay stored.
         """
-        subject, (call, _) = self._documents
-        rows: Vectors = self._run(self._flow(texts, subject), call)
-        return rows
+        return self._embed(texts)
 
     async def aembed(self, texts: Sequence[str]) -> Vectors:
         """Embed documents without blocking the event loop; see `embed`."""
-        subject, (_, call) = self._documents
-        return await self._arun(self._flow(texts, subject), call)
+        return await self._aembed(texts)
 
     def embed_iter(
         self, texts: Iterable[str], *, window: int = 1024, at_once: int = 2
@@ -114,14 +112,17 @@ class EmbeddingCache:
         is used, others are read, asked for and stored. Raises what `embed` raises, in its turn.
         """
         refuse_one_string(texts)
-        return in_order(self._window, texts, size=window, at_once=at_once)
+        # The cores have work where windows are embedded at once.
+        embed = functools.partial(self._embed, beside=False)
+        return in_order(embed, texts, size=window, at_once=at_once)
 
     def aembed_iter(
         self, texts: Iterable[str], *, window: int = 1024, at_once: int = 2
     ) -> AsyncIterator[Vectors]:
         """Embed any number of documents without blocking the event loop; see `embed_iter`."""
         refuse_one_string(texts)
-        return ain_order(self._awindow, texts, size=window, at_once=at_once)
+        aembed = functools.partial(self._aembed, beside=False)
+        return ain_order(aembed, texts, size=window, at_once=at_once)
 
     def embed_query(self, text: str) -> Vectors:
         """Embed one query: an array of shape (dimensions,); see `embed`."""
@@ -161,15 +162,14 @@ class EmbeddingCache:
         if self._owns_store:
             self.store.close()
 
-    def _window(self, texts: Sequence[str]) -> Vectors:
-        """Embed one window of many, while others are embedded too: the cores have work."""
+    def _embed(self, texts: Sequence[str], *, beside: bool = True) -> Vectors:
         subject, (call, _) = self._documents
-        rows: Vectors = self._run(self._flow(texts, subject, beside=False), call)
+        rows: Vectors = self._run(self._flow(texts, subject, beside=beside), call)
         return rows
 
-    async def _awindow(self, texts: Sequence[str]) -> Vectors:
+    async def _aembed(self, texts: Sequence[str], *, beside: bool = True) -> Vectors:
         subject, (_, call) = self._documents
-        return await self._arun(self._flow(texts, subject, beside=False), call)
+        return await self._arun(self._flow(texts, subject, beside=beside), call)
 
     def _flow(self, texts: Sequence[str], subject: Subject, *, beside: bool = True) -> flow.Flow:
         return embed_flow(self._inputs(texts, subject), self._terms(beside=beside))
